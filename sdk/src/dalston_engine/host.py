@@ -1,0 +1,102 @@
+"""Holds an engine's loaded models and performs tasks with them; knows nothing of Redis."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from dalston_engine.engine import Engine
+from dalston_engine.errors import BadInput, DalstonError, ModelUnavailable
+from dalston_engine.manifest import Manifest
+from dalston_engine.models import Models
+from dalston_engine.parameters import options_of, schema_of, validated
+from dalston_engine.stages import STAGES
+from dalston_engine.types import Card
+
+MODELS_HELD = 2
+"""How many models stay loaded; the one unused longest makes room."""
+
+
+class Host:
+    """One engine class with its manifest: its card, its models in memory, its method."""
+
+    def __init__(self, engine: type[Engine], manifest: Manifest, models: Models) -> None:
+        self.engine, self.manifest, self.models = engine, manifest, models
+        self.stage = STAGES[manifest.stage]
+        if not hasattr(engine, self.stage.name):
+            raise TypeError(f"{engine.__name__} is a {self.stage.name} engine: it needs a method "
+                            f"{self.stage.name}({', '.join(('self', *self.stage.takes))}, …)")  # fmt: skip
+        self.options = options_of(getattr(engine, self.stage.name), len(self.stage.takes))
+        self._settings = options_of(engine.load, 1 if manifest.models else 0)
+        self._loaded: OrderedDict[str | None, Engine] = OrderedDict()
+
+    def card(self) -> Card:
+        """How this engine describes itself now."""
+        manifest = self.manifest
+        return Card(
+            id=manifest.id,
+            version=manifest.version,
+            stage=manifest.stage,
+            languages=manifest.languages,
+            models=self.models.cards(),
+            default_model=manifest.default_model,
+            hub=manifest.hub and not self.models.offline,
+            words=manifest.words,
+            gpu=manifest.gpu,
+            scripted=manifest.scripted,
+            params=schema_of(self.options),
+        )
+
+    def loaded(self, model: str | None) -> Engine:
+        """The engine with that model (or the default one) in memory; raises ModelUnavailable."""
+        name = model or self.manifest.default_model
+        if name not in self._loaded:
+            while len(self._loaded) >= MODELS_HELD:
+                self._loaded.popitem(last=False)
+            self._loaded[name] = self._load(name)
+        self._loaded.move_to_end(name)
+        return self._loaded[name]
+
+    def perform(
+        self, params: dict[str, Any], arguments: list[Any], report: Callable[[float], None]
+    ) -> tuple[Any, float]:
+        """Run the stage's method; returns its result and the seconds it took, loading not counted."""
+        options = validated(self.options, {k: v for k, v in params.items() if k != "model"})
+        engine = self.loaded(params.get("model"))
+        engine.report = report
+        started = time.perf_counter()
+        result = getattr(engine, self.stage.name)(*arguments, **msgspec.structs.asdict(options))
+        seconds = time.perf_counter() - started
+        if not isinstance(result, self.stage.result):
+            raise BadInput(
+                f"{self.manifest.id} returned no {self.stage.result.__name__}.", status=500
+            )
+        return result, seconds
+
+    def _load(self, name: str | None) -> Engine:
+        engine = self.engine()
+        engine.models = self.models
+        settings = msgspec.structs.asdict(self._operator_settings())
+        try:
+            engine.load(*([name] if self.manifest.models else []), **settings)
+        except DalstonError:
+            raise
+        except Exception as error:
+            raise ModelUnavailable(
+                f"{self.manifest.id} could not load {name}: {type(error).__name__}."
+            ) from error
+        return engine
+
+    def _operator_settings(self) -> Struct:
+        prefix = f"DALSTON_{self.manifest.id.upper().replace('-', '_')}_"
+        names = self._settings.__struct_fields__
+        given = {
+            n: os.environ[prefix + n.upper()] for n in names if prefix + n.upper() in os.environ
+        }
+        return validated(self._settings, given)

@@ -1,0 +1,60 @@
+-- args: engine instance token
+-- Lease one task to the instance, high lane first. Answers {TASK, json}, or {EMPTY, id, id}: the
+-- last entry of either lane, to block on without missing what comes next.
+-- An instance that already holds a task is given that one again (its answer was lost).
+local lanes = {KEY.QUEUE_HIGH(engine), KEY.QUEUE(engine)}
+
+local function leased(task)
+  local fields = redis.call('HMGET', KEY.TASK(task),
+    'job', 'stage', 'attempt', 'token', 'params', 'needs')
+  local answer = {id = task, engine = engine, job = fields[1], stage = fields[2],
+    attempt = tonumber(fields[3]), token = fields[4], params = fields[5]}
+  for _, need in ipairs(words(fields[6])) do
+    answer.needs = answer.needs or {}
+    local source = redis.call('HMGET', KEY.TASK(need), 'stage', 'token')
+    answer.needs[#answer.needs + 1] = {id = need, stage = source[1], token = source[2]}
+  end
+  return {'TASK', cjson.encode(answer)}
+end
+
+local function grant(task, entry)
+  local key, started = KEY.TASK(task), int(now())
+  redis.call('HINCRBY', key, 'attempt', 1)
+  redis.call('HSET', key, 'state', 'running', 'token', token, 'instance', instance,
+    'entry', entry, 'started_at', started, 'progress', '0')
+  local job = redis.call('HGET', key, 'job')
+  if redis.call('HGET', KEY.JOB(job), 'state') == 'queued' then
+    redis.call('HSET', KEY.JOB(job), 'state', 'running', 'started_at', started)
+  end
+  event(job, task, 'running')
+  return leased(task)
+end
+
+for _, lane in ipairs(lanes) do
+  local held = redis.pcall('XPENDING', lane, GROUP, '-', '+', 1, instance)
+  if held.err then
+    redis.call('XGROUP', 'CREATE', lane, GROUP, '0', 'MKSTREAM')
+  elseif held[1] then
+    local entry = redis.call('XRANGE', lane, held[1][1], held[1][1])[1]
+    if entry then return leased(entry[2][2]) end
+  end
+end
+for _, lane in ipairs(lanes) do
+  while true do
+    local read = redis.call('XREADGROUP', 'GROUP', GROUP, instance, 'COUNT', 1, 'STREAMS', lane, '>')
+    local entry = read and read[1] and read[1][2][1]
+    if not entry then break end
+    local task = entry[2][2]
+    if redis.call('HGET', KEY.TASK(task), 'state') == 'queued' then return grant(task, entry[1]) end
+    redis.call('XACK', lane, GROUP, entry[1])
+    redis.call('XDEL', lane, entry[1])
+  end
+end
+local last = {}
+for n, lane in ipairs(lanes) do
+  local info = redis.call('XINFO', 'STREAM', lane)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last[n] = info[i + 1] end
+  end
+end
+return {'EMPTY', last[1], last[2]}

@@ -1,0 +1,82 @@
+"""The manifest: `[tool.dalston]` in an engine's pyproject.toml, read without importing the engine.
+
+[tool.dalston]
+id = "faster-whisper"
+stage = "transcribe"
+default_model = "base"
+env = { OMP_WAIT_POLICY = "PASSIVE" }           # set in the engine's process
+
+[tool.dalston.models.base]
+languages = ["*"]
+hub = "Systran/faster-whisper-base"             # where the hub has it
+[tool.dalston.models.base.files."model.bin"]    # where installed packages have it
+parts = ["some_package/model.bin.part1", "some_package/model.bin.part2"]
+sha256 = "d01c…"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, field
+
+from dalston_engine.errors import DalstonError
+from dalston_engine.stages import STAGES
+
+
+class WeightFile(Struct, forbid_unknown_fields=True):
+    """A file of a model, made of parts found in installed packages."""
+
+    parts: list[str]
+    """Paths below site-packages, concatenated in order."""
+    sha256: str
+
+
+class Model(Struct, forbid_unknown_fields=True):
+    """A model an engine knows by name."""
+
+    languages: list[str] = field(default_factory=lambda: ["*"])
+    hub: str | None = None
+    files: dict[str, WeightFile] = field(default_factory=dict)
+
+
+class Manifest(Struct, forbid_unknown_fields=True):
+    """What an engine folder declares."""
+
+    id: str
+    stage: str
+    version: str = "0"
+    languages: list[str] = field(default_factory=lambda: ["*"])
+    models: dict[str, Model] = field(default_factory=dict)
+    default_model: str | None = None
+    hub: bool = False
+    words: bool = False
+    gpu: str = "none"
+    scripted: bool = False
+    env: dict[str, str] = field(default_factory=dict)
+
+
+class BadManifest(DalstonError):
+    """An engine folder has no usable manifest."""
+
+    code, retryable = "bad_manifest", False
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of the engine in `folder`; raises BadManifest saying what is wrong."""
+    path = folder / "pyproject.toml"
+    try:
+        document = tomllib.loads(path.read_text())
+        declared = {"version": document["project"]["version"], **document["tool"]["dalston"]}
+        manifest = msgspec.convert(declared, Manifest)
+    except KeyError as error:
+        raise BadManifest(
+            f"{path} has no {error}; an engine needs [project] and [tool.dalston]"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BadManifest(f"{path}: {error}") from None
+    if manifest.stage not in STAGES:
+        raise BadManifest(f"{path}: stage {manifest.stage!r} is none of {', '.join(STAGES)}")
+    return manifest

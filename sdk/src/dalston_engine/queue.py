@@ -1,0 +1,111 @@
+"""One engine's queue: wait, claim, renew, settle. See `lua/` for what each does.
+
+Waking and claiming are two steps: a plain blocking XREAD on both lanes wakes, the script `claim`
+takes. A claim that finds nothing answers with the last entry of each lane, and the wait starts
+from there, so nothing that arrives in between is missed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from typing import Any
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import TimeoutError as Unanswered
+from redis.retry import Retry as Retries
+
+from dalston_engine import keys
+from dalston_engine.errors import ErrorRecord
+from dalston_engine.scripts import script
+from dalston_engine.types import Card, Task
+
+WAIT_MS = 4000
+HEARTBEAT_TTL_S = 30
+RETRY_DELAY_MS = 1000
+ATTEMPTS = 3
+"""How often a task is tried before it fails for good."""
+
+AWAY = (Unreachable, Unanswered)
+"""What a call raises while Redis cannot be reached."""
+
+
+def connect(url: str) -> redis.Redis:
+    """A client for commands that answer at once.
+
+    redis-py's own retries are off: they would repeat a blocked read for a minute unseen.
+    """
+    return redis.Redis.from_url(
+        url, decode_responses=True, socket_timeout=10, retry=Retries(NoBackoff(), 0)
+    )
+
+
+class Queue:
+    """The tasks of one engine, as one instance sees them."""
+
+    def __init__(self, url: str, engine: str, instance: str) -> None:
+        self.redis = connect(url)
+        self.engine = engine
+        self.instance = instance
+        self._lanes = {keys.QUEUE_HIGH(engine=engine): "0", keys.QUEUE(engine=engine): "0"}
+
+    def claim(self) -> Task | None:
+        """Lease a waiting task, or remember where the lanes end."""
+        answer, *rest = script("claim")(
+            self.redis, engine=self.engine, instance=self.instance, token=secrets.token_hex(8)
+        )
+        if answer == "TASK":
+            return msgspec.json.decode(rest[0], type=Task)
+        self._lanes = dict(zip(self._lanes, rest, strict=True))
+        return None
+
+    def wait(self) -> None:
+        """Block until a task may be there, a few seconds at most."""
+        self.redis.xread(dict(self._lanes), count=1, block=WAIT_MS)
+
+    def renew(self, task: Task, progress: float | None) -> str:
+        """Extend the lease; answers OK, CANCELLED or LOST."""
+        answer = script("renew")(self.redis, task=task.id, token=task.token, progress=progress)
+        return str(answer)
+
+    def settle(
+        self,
+        task: Task,
+        outcome: str,
+        seconds: float | None = None,
+        error: ErrorRecord | None = None,
+    ) -> str:
+        """End the lease; tried until Redis answers OK or LOST."""
+        values: dict[str, Any] = {
+            "task": task.id,
+            "token": task.token,
+            "outcome": outcome,
+            "seconds": seconds,
+            "error": msgspec.json.encode(error).decode() if error else None,
+            "delay": RETRY_DELAY_MS * 2 ** (task.attempt - 1),
+            "attempts": ATTEMPTS,
+        }
+        while True:
+            with contextlib.suppress(*AWAY):
+                return str(script("settle")(self.redis, **values))
+            time.sleep(0.2)
+
+    def heartbeat(self, card: Card, state: str, tasks: int) -> None:
+        """Tell the fleet this instance is alive."""
+        script("heartbeat")(
+            self.redis,
+            engine=self.engine,
+            instance=self.instance,
+            card=msgspec.json.encode(card).decode(),
+            state=state,
+            tasks=tasks,
+            ttl=HEARTBEAT_TTL_S,
+        )
+
+    def leave(self) -> None:
+        """Take this instance out of the fleet."""
+        script("leave")(self.redis, engine=self.engine, instance=self.instance)

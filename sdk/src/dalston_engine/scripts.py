@@ -1,0 +1,60 @@
+"""Lua scripts: every change of a job's or a task's state is one of them, run atomically.
+
+A script's contract is its first line, `-- args: a b c`: those are its named arguments, and local
+variables in Lua. Scripts take time from Redis alone, check ownership first and answer with a word.
+They are sent with EVALSHA and fall back to EVAL, so SDKs of two versions can share one Redis.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from msgspec import Struct
+
+from dalston_engine import keys
+
+
+class Script(Struct, frozen=True):
+    """A Lua script with named arguments."""
+
+    name: str
+    args: tuple[str, ...]
+    text: str
+
+    def __call__(self, client: Any, **values: str | int | float | None) -> Any:
+        """Run the script; with an asyncio client the answer is awaitable."""
+        if set(values) != set(self.args):
+            raise TypeError(f"script {self.name} takes {self.args}, not {tuple(values)}")
+        argv = ["" if values[arg] is None else values[arg] for arg in self.args]
+        return client.register_script(self.text)(args=argv)
+
+
+@cache
+def script(name: str, package: str = __package__) -> Script:
+    """The script `lua/<name>.lua` of a package, by default the engine's: claim, renew, settle, …"""
+    body = _read(package, name)
+    args = tuple(body.splitlines()[0].removeprefix("-- args:").split())
+    arguments = "".join(f"local {arg} = ARGV[{n}]\n" for n, arg in enumerate(args, 1))
+    return Script(name, args, _key_functions() + _read(__package__, "lib") + arguments + body)
+
+
+@cache
+def _key_functions() -> str:
+    """Lua functions `KEY.JOB(id)`, so that the names of keys stay in one module."""
+    functions = [
+        f"function KEY.{name}(a, b) return '{_concat(key.pattern)}' end\n"
+        for name, key in keys.ALL.items()
+    ]
+    return f"local KEY, GROUP = {{}}, '{keys.GROUP}'\n" + "".join(functions)
+
+
+def _concat(pattern: str) -> str:
+    slots = iter("ab")
+    return re.sub(r"\{\w+\}", lambda _: f"' .. {next(slots)} .. '", pattern)
+
+
+def _read(package: str, name: str) -> str:
+    return (files(package) / "lua" / f"{name}.lua").read_text()

@@ -1,0 +1,132 @@
+"""The entry of every engine: `engine.py` works for a server, `engine.py talk.wav` runs alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from dalston_engine import manifest as manifests
+from dalston_engine.engine import Engine
+from dalston_engine.errors import DalstonError
+from dalston_engine.host import Host
+from dalston_engine.models import Models
+from dalston_engine.process import follow_parent, log_to_stderr
+from dalston_engine.stages import STAGES
+from dalston_engine.types import Audio, Parts
+from dalston_engine.workspace import encode
+
+
+class Settings(Struct, frozen=True):
+    """What an engine's process is told by its environment."""
+
+    redis_url: str = "redis://127.0.0.1:6379"
+    data: str = "~/.local/share/dalston"
+    models: str = ""
+    """The shared model cache; `<data>/models` when empty."""
+    offline: bool = False
+    """True: fetch nothing."""
+    preload: str | None = None
+    """The model to load at the start; empty for the default one, absent for none."""
+    instance: str = ""
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        names = cls.__struct_fields__
+        given = {
+            n: os.environ[f"DALSTON_{n.upper()}"]
+            for n in names
+            if f"DALSTON_{n.upper()}" in os.environ
+        }
+        return msgspec.convert(given, cls, strict=False)
+
+
+def serve(engine: type[Engine]) -> None:
+    """Run the engine as its command line says; does not return."""
+    folder = Path(sys.modules[engine.__module__].__file__ or "").resolve().parent
+    manifest = manifests.read(folder)
+    _apply_environment(manifest.env)
+    settings = Settings.from_environment()
+    data = Path(settings.data).expanduser()
+    models = Models(manifest, Path(settings.models or data / "models"), settings.offline)
+    host = Host(engine, manifest, models)
+    args = _parser(host).parse_args()
+    try:
+        if args.card:
+            print(msgspec.json.encode(host.card()).decode())
+        elif args.install:
+            for name, model in manifest.models.items():
+                if model.files:
+                    models.install(name)
+        elif args.inputs:
+            _alone(host, args)
+        else:
+            _work(host, settings, data)
+    except DalstonError as error:
+        sys.exit(f"{manifest.id}: {error.message}")
+
+
+def _apply_environment(wanted: dict[str, str]) -> None:
+    """Start over with the manifest's variables: allocators and OpenMP read them only at start."""
+    if any(os.environ.get(name) is None for name in wanted):
+        os.environ.update({name: os.environ.get(name, value) for name, value in wanted.items()})
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _parser(host: Host) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=f"{host.manifest.id}, a Dalston engine. Without inputs it works for the server at "
+        "DALSTON_REDIS_URL; with inputs it runs its stage on them once and prints the result as JSON."
+    )
+    parser.add_argument(
+        "inputs", nargs="*", type=Path, help="a recording, or results of other stages"
+    )
+    parser.add_argument("--option", "-o", action="append", default=[], metavar="NAME=VALUE",
+                        help=f"one of: {', '.join(host.options.__struct_fields__) or 'none'}")  # fmt: skip
+    parser.add_argument("--model", help="model id")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where prepare leaves the audio")
+    parser.add_argument("--card", action="store_true", help="print the capability card and exit")
+    parser.add_argument(
+        "--install", action="store_true", help="check and assemble weights, then exit"
+    )
+    return parser
+
+
+def _work(host: Host, settings: Settings, data: Path) -> None:
+    from dalston_engine.worker import Worker
+
+    follow_parent()
+    log_to_stderr()
+    instance = settings.instance or f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
+    Worker(host, settings.redis_url, instance, data / "jobs").run(settings.preload)
+
+
+def _alone(host: Host, args: argparse.Namespace) -> None:
+    params: dict[str, Any] = dict(option.split("=", 1) for option in args.option)
+    if args.model:
+        params["model"] = args.model
+    arguments = [_argument(name, args.inputs, args.folder) for name in host.stage.takes]
+    result, _ = host.perform(params, arguments, lambda _: None)
+    print(msgspec.json.format(encode(result)).decode())
+
+
+def _argument(name: str, inputs: list[Path], folder: Path) -> Any:
+    try:
+        if name == "audio":
+            return Audio(inputs[0])
+        if name == "parts":
+            media, *transcripts = [path.read_bytes() for path in inputs]
+            kinds = STAGES["prepare"].result, STAGES["transcribe"].result
+            return Parts(msgspec.json.decode(media, type=kinds[0]),
+                         [msgspec.json.decode(text, type=kinds[1]) for text in transcripts])  # fmt: skip
+        return inputs[0] if name == "source" else folder
+    except Exception as error:
+        raise DalstonError(
+            f"{inputs[0].name} is no input of this stage ({error}); it takes {name}."
+        ) from None

@@ -1,0 +1,29 @@
+"""The stage contracts: which method an engine of a stage has, what it is given and returns."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from dalston_engine.types import Media, Transcript
+
+
+class Stage(Struct, frozen=True):
+    """One processing category of the pipeline."""
+
+    name: str
+    """Also the name of the engine's method."""
+    takes: tuple[str, ...]
+    """The method's positional arguments, in order; see `Workspace.argument`."""
+    result: type
+    effort: float
+    """Typical share of a job's work, for progress bars only."""
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("prepare", ("source", "folder"), Media, 4),
+        Stage("transcribe", ("audio",), Transcript, 95),
+        Stage("merge", ("parts",), Transcript, 1),
+    )
+}

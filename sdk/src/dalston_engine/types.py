@@ -1,0 +1,155 @@
+"""What travels between engines: audio, transcripts, tasks and capability cards.
+
+All times are seconds from the start of the recording. A field that was not measured is absent.
+"""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, field
+
+SAMPLE_RATE = 16_000
+
+
+class Word(Struct, omit_defaults=True):
+    """One spoken word; `text` keeps its leading whitespace, so joined words give the text."""
+
+    text: str
+    start: float
+    end: float
+    probability: float | None = None
+    """The model's mean token probability, 0 to 1."""
+    speaker: str | None = None
+
+
+class Segment(Struct, omit_defaults=True):
+    """A stretch of speech as the model cut it; the optional fields are Whisper's own measures."""
+
+    start: float
+    end: float
+    text: str
+    speaker: str | None = None
+    avg_logprob: float | None = None
+    compression_ratio: float | None = None
+    no_speech_prob: float | None = None
+    temperature: float | None = None
+    tokens: list[int] | None = None
+    seek: int | None = None
+
+
+class Transcript(Struct, omit_defaults=True):
+    """The text of a recording with its times."""
+
+    segments: list[Segment]
+    words: list[Word] | None = None
+    """Every word in order; absent when word times were not asked for or cannot be had."""
+    text: str | None = None
+    """The whole text, stripped; filled by merge."""
+    language: str | None = None
+    """ISO 639-1 code, detected or as given."""
+    language_probability: float | None = None
+    """The detector's probability; absent when the language was given."""
+    duration: float | None = None
+    """Seconds of audio decoded."""
+    model: str | None = None
+    """The id of the model that transcribed."""
+    warnings: list[str] = field(default_factory=list)
+
+
+class Media(Struct, omit_defaults=True):
+    """What prepare found in the source file."""
+
+    duration: float
+    """Seconds of audio actually decoded."""
+    container: str
+    codec: str
+    sample_rate: int
+    """Hertz, as in the source."""
+    channels: int
+    bit_rate: int | None = None
+    """Bits per second, when the container states it."""
+    video: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+class Parts(Struct):
+    """What merge joins: every result the job's other stages left."""
+
+    media: Media
+    transcripts: list[Transcript]
+
+
+class Audio:
+    """Prepared audio: a 16 kHz mono 16-bit PCM WAV file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with wave.open(str(path), "rb") as wav:
+            shape = (wav.getframerate(), wav.getnchannels(), wav.getsampwidth())
+            if shape != (SAMPLE_RATE, 1, 2):
+                raise ValueError("prepared audio must be 16 kHz mono 16-bit PCM")
+            self.frames = wav.getnframes()
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.frames / SAMPLE_RATE
+
+    def pcm(self) -> bytes:
+        """All samples as little-endian signed 16-bit integers."""
+        with wave.open(str(self.path), "rb") as wav:
+            return wav.readframes(self.frames)
+
+
+class Need(Struct):
+    """A settled task that another one reads from."""
+
+    id: str
+    stage: str
+    token: str
+
+
+class Task(Struct):
+    """A claimed unit of work: one stage of one job, leased to one instance by `token`."""
+
+    id: str
+    job: str
+    stage: str
+    engine: str
+    attempt: int
+    token: str
+    params: str = "{}"
+    """JSON object, already validated against the engine's schema."""
+    needs: list[Need] = field(default_factory=list)
+
+
+class ModelCard(Struct, omit_defaults=True):
+    """A model that an engine offers by name."""
+
+    languages: list[str]
+    """ISO 639-1 codes, or `*` for any."""
+    local: bool = False
+    """True when its weights are on this machine; otherwise they are fetched at first use."""
+
+
+class Card(Struct, omit_defaults=True):
+    """How an engine describes itself to the fleet."""
+
+    id: str
+    version: str
+    stage: str
+    languages: list[str] = field(default_factory=lambda: ["*"])
+    models: dict[str, ModelCard] = field(default_factory=dict)
+    default_model: str | None = None
+    hub: bool = False
+    """True when any id of the model hub is accepted."""
+    words: bool = False
+    """True when it can give word times."""
+    gpu: str = "none"
+    scripted: bool = False
+    """True when its answers are made up for tests: chosen only when a request names it."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """JSON schema of the stage method's options."""

@@ -1,0 +1,199 @@
+"""The worker loop: claim a task, perform it, settle its outcome.
+
+What holds at any moment:
+- a task is leased to one instance, and the token of that lease alone can renew or settle it;
+- the lease is renewed from a thread, so a model that keeps the main thread busy does not lose it;
+- `perform` maps every exception to an outcome, in one place; `settle` applies it, in one place;
+- a task ends early only in `progress`: cancelled, drained (asked to stop) or lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from dalston_engine.errors import (
+    Cancelled,
+    DalstonError,
+    Drained,
+    ErrorRecord,
+    Interrupted,
+    LeaseLost,
+)
+from dalston_engine.host import Host
+from dalston_engine.queue import AWAY, Queue
+from dalston_engine.types import Task
+from dalston_engine.workspace import Workspace
+
+log = logging.getLogger("dalston.engine")
+
+RENEW_S = 1.0
+HEARTBEAT_EVERY = 5
+
+
+class Outcome(Struct):
+    """How an attempt ended: completed, failed, retry, released, or lost (nobody is told)."""
+
+    word: str
+    seconds: float | None = None
+    error: ErrorRecord | None = None
+
+
+class Stopped(BaseException):
+    """Raised by the signal handler to leave a blocking wait."""
+
+
+class Keeper(threading.Thread):
+    """Renews the lease of the task at hand and sends heartbeats."""
+
+    def __init__(self, queue: Queue, host: Host) -> None:
+        super().__init__(name="keeper", daemon=True)
+        self.queue, self.card = queue, host.card()
+        self.stopping = threading.Event()
+        self.draining = False
+        self.settled = 0
+        self._task: Task | None = None
+        self._progress: float | None = None
+        self._word = "OK"
+
+    def run(self) -> None:
+        beat = 0
+        while not self.stopping.wait(RENEW_S):
+            beat += 1
+            try:
+                self._renew()
+                if beat % HEARTBEAT_EVERY == 0:
+                    self.beat()
+            except AWAY:
+                log.warning("redis cannot be reached; still trying")
+
+    def beat(self) -> None:
+        """Send one heartbeat."""
+        self.queue.heartbeat(self.card, "running" if self._task else "idle", self.settled)
+
+    def hold(self, task: Task | None) -> None:
+        """Keep this task's lease from now on, or none."""
+        self._task, self._progress, self._word = task, None, "OK"
+
+    def report(self, fraction: float) -> None:
+        """Note the task's progress; raises Interrupted when it must stop."""
+        self._progress = fraction
+        if self.draining:
+            raise Drained
+        if self._word != "OK":
+            raise Cancelled if self._word == "CANCELLED" else LeaseLost
+
+    def _renew(self) -> None:
+        task = self._task
+        if task is not None:
+            word = self.queue.renew(task, self._progress)
+            if self._task is task:
+                self._word = word
+
+
+class Worker:
+    """One instance of an engine at work."""
+
+    def __init__(self, host: Host, url: str, instance: str, jobs: Path) -> None:
+        self.host, self.jobs = host, jobs
+        self.queue = Queue(url, host.manifest.id, instance)
+        self.keeper = Keeper(Queue(url, host.manifest.id, instance), host)
+        self._idle = False
+
+    def run(self, preload: str | None = None) -> None:
+        """Work until SIGTERM or SIGINT; the task at hand goes back at its next progress call."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        try:
+            self._patiently(self.keeper.beat)
+            self.keeper.start()
+            if preload is not None:
+                self._preload(preload)
+            log.info("%s ready", self.host.manifest.id)
+            while not self.keeper.draining:
+                self._patiently(self._turn)
+            self._patiently(self.queue.leave, tries=1)
+        except Stopped:
+            self._patiently(self.queue.leave, tries=1)
+        finally:
+            self.keeper.stopping.set()
+
+    def _turn(self) -> None:
+        task = self.queue.claim()
+        if task is None:
+            self._idle = True
+            self.queue.wait()
+            self._idle = False
+            return
+        self.keeper.hold(task)
+        started = time.monotonic()
+        outcome = self.perform(task)
+        self.keeper.hold(None)
+        word = "LOST"
+        if outcome.word != "lost":
+            word = self.queue.settle(task, outcome.word, outcome.seconds, outcome.error)
+        self.keeper.settled += word == "OK"
+        _log(task, outcome, word, time.monotonic() - started)
+
+    def perform(self, task: Task) -> Outcome:
+        """Do the task; every way it can end becomes an outcome."""
+        try:
+            with Workspace(self.jobs, task) as workspace:
+                params = msgspec.json.decode(task.params)
+                result, seconds = self.host.perform(
+                    params, workspace.arguments(), self.keeper.report
+                )
+                workspace.publish(result)
+            return Outcome("completed", seconds)
+        except Drained:
+            return Outcome("released")
+        except LeaseLost:
+            return Outcome("lost")
+        except Interrupted as error:
+            return Outcome("cancelled", error=error.record)
+        except DalstonError as error:
+            return Outcome("retry" if error.retryable else "failed", error=error.record)
+        except Exception as error:
+            log.exception("task %s failed in the engine", task.id)
+            message = f"{task.engine} failed on this recording: {type(error).__name__}."
+            return Outcome("retry", error=ErrorRecord("engine_error", message))
+
+    def _preload(self, model: str) -> None:
+        try:
+            self.host.loaded(model or None)
+        except DalstonError as error:
+            log.error("%s", error.message)
+
+    def _patiently(self, call: object, tries: int = 0) -> None:
+        """Call until Redis answers, or `tries` times."""
+        assert callable(call)
+        while True:
+            try:
+                return call()
+            except AWAY:
+                tries -= 1
+                if tries == 0:
+                    return None
+                time.sleep(0.02 if tries > -50 else 0.5)
+
+    def _stop(self, *_: object) -> None:
+        self.keeper.draining = True
+        if self._idle:
+            raise Stopped
+
+
+def _log(task: Task, outcome: Outcome, word: str, seconds: float) -> None:
+    glyph = {"completed": "←", "retry": "↻", "cancelled": "⊘", "released": "⊘"}.get(
+        outcome.word, "!"
+    )
+    if word == "LOST":
+        glyph = "⊘"
+    error = f"  {outcome.error.code}" if outcome.error else ""
+    log.info("%6.2fs %s %-14s  task %s  try %d%s",
+             seconds, glyph, task.engine, task.id, task.attempt, error)  # fmt: skip

@@ -1,0 +1,93 @@
+"""A job's folder as an engine sees it.
+
+    jobs/{job}/source.*                 the upload
+    jobs/{job}/{task}/{token}/          what an attempt left, renamed into place when it is whole
+        result.json                     the stage's result
+        audio.wav                       prepare only
+
+The token of the settled attempt is the one that counts. The job's own folder is never made here,
+so a task of a deleted job cannot bring it back.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dalston_engine.errors import BadInput
+from dalston_engine.stages import STAGES
+from dalston_engine.types import Audio, Need, Parts, Task
+
+RESULT = "result.json"
+AUDIO = "audio.wav"
+
+
+def encode(result: Any) -> bytes:
+    """A stage's result as JSON; numbers of numpy are taken as they are."""
+    return msgspec.json.encode(result, enc_hook=lambda number: number.item())
+
+
+class JobGone(BadInput):
+    """The job's files are gone."""
+
+    code, status = "job_gone", 410
+
+
+class Workspace:
+    """The files of one attempt at a task: what it reads, and a folder for what it writes."""
+
+    def __init__(self, jobs: Path, task: Task) -> None:
+        self.job = jobs / task.job
+        self.task = task
+        self.done = self.job / task.id / task.token
+        self.folder = self.done.with_suffix(".part")
+
+    def __enter__(self) -> Workspace:
+        try:
+            self.folder.parent.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise JobGone from None
+        self.folder.mkdir(exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def publish(self, result: Any) -> None:
+        """Write the result and put the whole folder in its place."""
+        (self.folder / RESULT).write_bytes(encode(result))
+        self.folder.rename(self.done)
+
+    def arguments(self) -> list[Any]:
+        """What the stage's method is given, in order."""
+        return [self.argument(name) for name in STAGES[self.task.stage].takes]
+
+    def argument(self, name: str) -> Any:
+        """One input by its name in the stage contract."""
+        match name:
+            case "source":
+                return next(self.job.glob("source.*"))
+            case "folder":
+                return self.folder
+            case "audio":
+                return Audio(self._path(self._from("prepare")[0]) / AUDIO)
+            case "parts":
+                return Parts(
+                    media=self._result(self._from("prepare")[0]),
+                    transcripts=[self._result(need) for need in self._from("transcribe")],
+                )
+        raise ValueError(f"no stage is given {name!r}")
+
+    def _from(self, stage: str) -> list[Need]:
+        return [need for need in self.task.needs if need.stage == stage]
+
+    def _path(self, need: Need) -> Path:
+        return self.job / need.id / need.token
+
+    def _result(self, need: Need) -> Any:
+        return msgspec.json.decode(
+            (self._path(need) / RESULT).read_bytes(), type=STAGES[need.stage].result
+        )

@@ -1,0 +1,70 @@
+"""The API as the command line uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+from dalston_engine.errors import DalstonError
+
+from dalston.local.server import holder
+from dalston.settings import Settings
+
+FOLLOW_S = 0.4
+"""How long one look at a running job may take; its end is told at once."""
+
+
+class ServerSaid(DalstonError):
+    """The server refused."""
+
+
+class NoServer(DalstonError):
+    """No server is running."""
+
+    code, retryable = "no_server", False
+
+
+def address(settings: Settings) -> str:
+    """Where the server of this data folder listens; raises NoServer."""
+    running = holder(settings.folder)
+    if running is None:
+        raise NoServer(f"No server runs for {settings.folder}. Start one with `dalston up`.")
+    return running.url
+
+
+class Client(httpx2.AsyncClient):
+    """Calls to one server; every refusal is raised as ServerSaid."""
+
+    def __init__(self, url: str) -> None:
+        headers = {"x-dalston-api": "native"}
+        super().__init__(base_url=url, headers=headers, timeout=httpx2.Timeout(None), trust_env=False)
+
+    async def ask(self, path: str, **query: Any) -> Any:
+        """GET a path as JSON."""
+        return self._answer(await self.get(path, params=query))
+
+    async def submit(self, path: Path, fields: dict[str, str]) -> Any:
+        """Upload a recording; returns its job."""
+        with path.open("rb") as file:
+            answer = await self.post(
+                "/v1/audio/transcriptions", data=fields, files={"file": (path.name, file)}
+            )
+        return self._answer(answer)
+
+    async def follow(self, job: str, seen: Callable[[Any], None]) -> Any:
+        """The job once it has ended; `seen` is told of every look at it."""
+        while True:
+            found = await self.ask(f"/v1/audio/transcriptions/{job}", wait=FOLLOW_S)
+            seen(found)
+            if found["state"] in {"completed", "failed", "cancelled"}:
+                return found
+
+    @staticmethod
+    def _answer(answer: httpx2.Response) -> Any:
+        content = msgspec.json.decode(answer.content)
+        if answer.is_error:
+            raise ServerSaid(content["error"]["message"], code=content["error"]["code"])
+        return content

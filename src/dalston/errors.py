@@ -1,0 +1,43 @@
+"""The server's part of the error tree; its root and the engines' part are the SDK's.
+
+DalstonError
+├── BadRequest          a field is missing, unknown or malformed
+│   ├── UploadTooLarge  the body is over the limit
+│   └── NotFound        no such job
+├── Refusal             nothing alive can do what is asked
+└── Unavailable         a part of the server is away
+"""
+
+from __future__ import annotations
+
+from dalston_engine.errors import DalstonError
+
+
+class BadRequest(DalstonError):
+    """The request cannot be understood."""
+
+    code, status, retryable = "bad_request", 400, False
+
+
+class UploadTooLarge(BadRequest):
+    """The upload is larger than this server accepts."""
+
+    code, status = "upload_too_large", 413
+
+
+class NotFound(BadRequest):
+    """There is no such job."""
+
+    code, status = "not_found", 404
+
+
+class Refusal(DalstonError):
+    """No running engine can do this."""
+
+    code, status, retryable = "no_engine", 503, True
+
+
+class Unavailable(DalstonError):
+    """A part of the server cannot be reached."""
+
+    code, status, retryable = "unavailable", 503, True

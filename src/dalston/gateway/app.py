@@ -1,0 +1,65 @@
+"""The gateway's application: routes, and the one place where errors become answers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from dalston_engine.errors import DalstonError
+from dalston_engine.queue import AWAY
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+
+import dalston
+from dalston.errors import BadRequest, Unavailable
+from dalston.gateway import fleet, transcriptions
+from dalston.gateway.native import error_json
+from dalston.gateway.state import opened
+from dalston.settings import Settings
+
+log = logging.getLogger("dalston.gateway")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; it opens its stores when it starts."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened(app, settings):
+            yield
+
+    app = FastAPI(title="Dalston", version=dalston.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    # A page of the open web that has its name resolve to this machine does not get in.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+    app.include_router(transcriptions.router)
+    app.include_router(fleet.router)
+    for kind in (DalstonError, RequestValidationError, HTTPException, ClientDisconnect, *AWAY, Exception):
+        app.add_exception_handler(kind, _answer)
+    return app
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    known = _known(error)
+    if known.status >= 500 and not isinstance(error, DalstonError):
+        log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    return Response(error_json(known), known.status, media_type="application/json")
+
+
+def _known(error: Exception) -> DalstonError:
+    match error:
+        case DalstonError():
+            return error
+        case RequestValidationError():
+            first = error.errors()[0]
+            return BadRequest(f"`{first['loc'][-1]}`: {first['msg']}.", code="invalid_option")
+        case HTTPException():
+            return BadRequest(f"{error.detail}.", code="http_error", status=error.status_code)
+        case ClientDisconnect():
+            return BadRequest("The client hung up.", status=499)
+    if isinstance(error, AWAY):
+        return Unavailable("The server's Redis cannot be reached; try again soon.")
+    return DalstonError("Something went wrong in the server; its log says what.")

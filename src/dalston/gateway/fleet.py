@@ -1,0 +1,67 @@
+"""What runs: `/v1/engines`, `/health`, `/ready`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated
+
+import msgspec
+from dalston_engine.queue import AWAY
+from fastapi import APIRouter, Query, Request, Response
+
+from dalston.errors import Unavailable
+from dalston.gateway.state import State
+from dalston.store.fleet import engines as running
+from dalston.store.fleet import fleet
+
+router = APIRouter()
+NEEDED = ("prepare", "transcribe", "merge")
+POLL_S = 0.02
+"""How often a caller that waits for the start is served a new look at the fleet."""
+
+
+@router.get("/v1/engines", summary="List engines", tags=["engines"])
+async def list_engines(request: Request) -> Response:
+    """The engines alive now: what each can do, its options, its instances."""
+    found = await running(State.of(request).redis)
+    listed = [msgspec.to_builtins(e.card) | {"instances": e.instances} for e in found]
+    return _json({"engines": listed})
+
+
+@router.get("/health", summary="Liveness", tags=["health"])
+async def health() -> Response:
+    """200 while this process serves requests; asks nobody else."""
+    return _json({"status": "ok"})
+
+
+@router.get("/ready", summary="Readiness", tags=["health"])
+async def ready(
+    request: Request,
+    wait: Annotated[float, Query(ge=0, le=600)] = 0,
+    engines: Annotated[str, Query()] = "",
+) -> Response:
+    """200 when a recording would be transcribed now, else 503 with what is missing.
+
+    `wait` seconds for it; `engines`: also those, separated by commas.
+    """
+    wanted = set(filter(None, engines.split(",")))
+    end = time.monotonic() + wait
+    while missing := await _missing(State.of(request), wanted):
+        if time.monotonic() >= end:
+            raise Unavailable(f"Not running: {', '.join(missing)}.", code="not_ready")
+        await asyncio.sleep(POLL_S)
+    return _json({"status": "ready"})
+
+
+async def _missing(state: State, wanted: set[str]) -> list[str]:
+    try:
+        cards = await fleet(state.redis)
+    except AWAY:
+        return ["redis"]
+    stages = [f"an engine that can {stage}" for stage in NEEDED if stage not in {c.stage for c in cards}]
+    return stages + sorted(wanted - {card.id for card in cards})
+
+
+def _json(content: object) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json")

@@ -1,0 +1,67 @@
+"""The native dialect: form fields to the internal request, a job to JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from dalston_engine.errors import DalstonError
+from msgspec import Raw
+
+from dalston.errors import BadRequest
+from dalston.orchestrator.request import TranscribeRequest
+from dalston.store.jobs import Job
+
+NATIVE_ONLY = {"wait", "speaker_detection"}
+"""Fields that no other dialect has."""
+
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+def request_of(fields: Mapping[str, Sequence[str]]) -> tuple[TranscribeRequest, bool]:
+    """The internal request, and whether the caller waits for the end; raises BadRequest."""
+    values: dict[str, str] = {}
+    for name, texts in fields.items():
+        if len(texts) > 1:
+            raise BadRequest(f"The field `{name[:40]}` is given more than once.")
+        values[name] = texts[0]
+    wait = truth("wait", values.pop("wait", "false"))
+    words = values.pop("word_timestamps", None)
+    return TranscribeRequest(
+        model=values.pop("model", None) or None,
+        language=values.pop("language", None) or None,
+        speaker_detection=values.pop("speaker_detection", "none"),
+        word_timestamps=None if words is None else truth("word_timestamps", words),
+        options=values,
+    ), wait
+
+
+def truth(name: str, text: str) -> bool:
+    """`true` or `false` as a bool; raises BadRequest naming the field."""
+    try:
+        return _TRUTH[text.lower()]
+    except KeyError:
+        raise BadRequest(f"The field `{name}` is true or false.") from None
+
+
+def job_json(job: Job, transcript: bytes | None = None) -> bytes:
+    """A job with its transcript's fields, which are not decoded again."""
+    fields: dict[str, Any] = {name: getattr(job, name) for name in job.__struct_fields__}
+    fields |= {"created_at": _rfc3339(job.created_at), "finished_at": _rfc3339(job.finished_at)}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    if transcript is not None:
+        fields |= msgspec.json.decode(transcript, type=dict[str, Raw])
+    return msgspec.json.encode(fields)
+
+
+def error_json(error: DalstonError) -> bytes:
+    """The native error envelope."""
+    return msgspec.json.encode({"error": {"code": error.code, "message": error.message}})
+
+
+def _rfc3339(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,51 @@
+"""What the gateway's routes share: opened once, at the start of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from fastapi import FastAPI, Request
+from redis.asyncio import Redis
+
+from dalston.settings import Settings
+from dalston.store.client import connect, wait_until_up
+from dalston.store.events import Events
+from dalston.store.files import Files
+from dalston.store.jobs import Jobs
+
+
+@dataclass(frozen=True)
+class State:
+    """Settings and open stores of one gateway."""
+
+    settings: Settings
+    redis: Redis
+    files: Files
+    jobs: Jobs
+    clock: Callable[[], float] = field(default=time.time)
+
+    @staticmethod
+    def of(request: Request) -> State:
+        state: State = request.app.state.dalston
+        return state
+
+
+@contextlib.asynccontextmanager
+async def opened(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """Open everything, and close it in reverse."""
+    redis = connect(settings.redis_url)
+    await wait_until_up(redis)
+    files, events = Files(settings.folder), Events(redis)
+    app.state.dalston = State(settings, redis, files, Jobs(redis, files, events, settings.keep))
+    watching = asyncio.create_task(events.run())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        await redis.aclose()

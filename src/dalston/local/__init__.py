@@ -1,0 +1,1 @@
+"""Everything on one machine: the embedded server, engine environments, and their supervisor."""

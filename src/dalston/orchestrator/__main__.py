@@ -1,0 +1,35 @@
+"""`python -m dalston.orchestrator`: one orchestrator, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from dalston_engine.process import follow_parent, log_to_stderr
+
+from dalston import settings as settings_
+from dalston.orchestrator.loop import Orchestrator
+from dalston.store.client import connect, wait_until_up
+from dalston.store.events import Events
+from dalston.store.files import Files
+from dalston.store.jobs import Jobs
+
+
+async def main() -> None:
+    settings = settings_.load()
+    redis = connect(settings.redis_url)
+    await wait_until_up(redis)
+    jobs = Jobs(redis, Files(settings.folder), Events(redis), settings.keep)
+    running = asyncio.ensure_future(Orchestrator(redis, jobs).run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        await redis.aclose()
+
+
+if __name__ == "__main__":
+    follow_parent()
+    log_to_stderr()
+    asyncio.run(main())

@@ -1,0 +1,109 @@
+"""The server's settings: defaults, then an optional TOML file, then `DALSTON_…` variables.
+
+Read once per process. Each field's docstring is its documentation.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from dalston_engine.errors import DalstonError
+from msgspec import Struct
+
+PREFIX = "DALSTON_"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class BadSettings(DalstonError):
+    """A setting has no usable value."""
+
+    code, retryable = "bad_settings", False
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What one process of the server is told."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+    port: int = 8765
+    """The port to listen on; 0 for any free one."""
+    data: str = "~/.local/share/dalston"
+    """The folder with jobs, models and the embedded server's state."""
+    models: str = ""
+    """The folder with models; empty for `models` in the data folder."""
+    redis_url: str = ""
+    """A Redis (7.0 or later) or Valkey (8 or later) to use; empty starts one."""
+    engines: str = "prepare,faster-whisper,final-merger"
+    """The engines that `dalston up` starts, by folder name."""
+    engines_path: str = ""
+    """More folders of engines, separated as in PATH."""
+    max_upload: str = "5GB"
+    """The largest accepted recording."""
+    keep: int = 86_400
+    """Seconds a finished job stays in Redis; its files stay longer."""
+    offline: bool = False
+    """True: no model is ever fetched."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    log_format: str = "text"
+    """`text` or `json`."""
+
+    @property
+    def folder(self) -> Path:
+        """The data folder as an absolute path."""
+        return Path(self.data).expanduser().absolute()
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """`max_upload` in bytes; raises ValueError for what is no size."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B|)", self.max_upload.strip().upper())
+        if not match:
+            raise ValueError("expected a size such as 500MB or 2GB")
+        return int(float(match[1]) * _UNITS[match[2]])
+
+
+def sources(**given: Any) -> dict[str, tuple[Any, str]]:
+    """Every setting's value and where it came from; `given` (command line) wins over all."""
+    path = Path(os.environ.get("DALSTON_CONFIG", "dalston.toml"))
+    table = tomllib.loads(path.read_text()) if path.is_file() else {}
+    defaults = msgspec.structs.asdict(Settings())
+    if unknown := set(table) - set(defaults):
+        raise BadSettings(f"{path.name}: unknown settings {', '.join(sorted(unknown))}")
+    found: dict[str, tuple[Any, str]] = {}
+    for name, default in defaults.items():
+        variable = PREFIX + name.upper()
+        found[name] = (default, "default")
+        if name in table:
+            found[name] = (table[name], path.name)
+        if variable in os.environ:
+            found[name] = (os.environ[variable], variable)
+        if given.get(name) is not None:
+            found[name] = (given[name], "command line")
+    return found
+
+
+def load(**given: Any) -> Settings:
+    """The settings in force; raises BadSettings that lists every problem at once."""
+    found, problems = sources(**given), []
+    for name, (value, source) in found.items():
+        try:
+            _ = msgspec.convert({name: value}, Settings, strict=False).max_upload_bytes
+        except ValueError as error:
+            label = source if source.startswith(PREFIX) else f"{name} ({source})"
+            problems.append(f"{label} = {value!r}: {error}")
+    if problems:
+        raise BadSettings("\n".join(problems))
+    return msgspec.convert({name: value for name, (value, _) in found.items()}, Settings, strict=False)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as variables, for the processes that `dalston up` starts."""
+    values = msgspec.structs.asdict(settings).items()
+    return {PREFIX + name.upper(): str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in values}  # fmt: skip

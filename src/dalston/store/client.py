@@ -1,0 +1,50 @@
+"""Makes the server's Redis clients, and refuses servers that would lose work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from dalston_engine.errors import DalstonError
+from dalston_engine.queue import AWAY
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+
+BLOCK_MS = 4000
+"""The longest blocking read: below the socket's time-out, so a dead connection is noticed."""
+
+
+class UnusableRedis(DalstonError):
+    """The Redis server cannot be used."""
+
+    code, retryable = "unusable_redis", False
+
+
+def connect(url: str) -> Redis:
+    """An asyncio client; a command is tried again once after a lost connection."""
+    retry = Retry(ConstantBackoff(0.05), 1)  # type: ignore[no-untyped-call]
+    return Redis.from_url(url, decode_responses=True, socket_timeout=10, retry=retry)
+
+
+async def wait_until_up(redis: Redis, seconds: float = 30) -> None:
+    """Wait for the server to answer; raises UnusableRedis when it does not."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            await _refuse_lossy(redis)
+            return
+        except AWAY as error:
+            if time.monotonic() > end:
+                raise UnusableRedis(f"Redis does not answer ({type(error).__name__}).") from None
+            await asyncio.sleep(0.01)
+
+
+async def _refuse_lossy(redis: Redis) -> None:
+    info: dict[str, Any] = await redis.info()  # type: ignore[misc]
+    if info.get("redis_mode") == "cluster":
+        raise UnusableRedis("Redis Cluster cannot be used: scripts touch several keys. Use one primary.")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise UnusableRedis(f"Redis evicts keys ({policy}), which loses work: set maxmemory-policy noeviction.")

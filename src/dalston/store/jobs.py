@@ -1,0 +1,184 @@
+"""Jobs: submitting, reading, listing, waiting and finishing.
+
+A job that ended is read from its files, one that runs from Redis. So an ended job looks the same
+whether Redis still knows it or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from typing import Any
+
+import msgspec
+from dalston_engine import keys
+from dalston_engine.errors import ErrorRecord
+from dalston_engine.stages import STAGES
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from dalston.errors import NotFound
+from dalston.store.events import Events
+from dalston.store.files import Files, JobFile, Outcome, Source, StageRecord
+from dalston.store.scripts import FINISH, SUBMIT
+
+ENDED = {"completed", "failed", "cancelled"}
+REREAD_S = 5.0
+
+
+class Job(Struct, omit_defaults=True):
+    """A job as clients see it, but for its transcript."""
+
+    id: str
+    state: str
+    created_at: float
+    stages: list[StageRecord]
+    progress: float
+    """Work done, 0 to 1, stages weighted by their typical effort."""
+    finished_at: float | None = None
+    source: Source | None = None
+    error: ErrorRecord | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+def new_id() -> str:
+    """A job id: 48 bits of milliseconds, so that ids sort by time, then 80 random ones."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+class Jobs:
+    """All jobs of one data folder and its Redis."""
+
+    def __init__(self, redis: Redis, files: Files, events: Events, keep: int) -> None:
+        self.redis, self.files, self.events, self.keep = redis, files, events, keep
+
+    async def submit(self, file: JobFile) -> None:
+        """Make a job durable, then let it run. Idempotent by the job's id."""
+        await asyncio.to_thread(self.files.accept, file)
+        await SUBMIT(
+            self.redis,
+            job=file.id,
+            owner=file.owner,
+            request=bytes(file.request).decode(),
+            plan=msgspec.json.encode(file.plan).decode(),
+            high=None,
+        )
+
+    async def get(self, job: str) -> Job:
+        """A job's present state; raises NotFound."""
+        file = await asyncio.to_thread(self.files.read, job) if job.isalnum() else None
+        if file is None:
+            raise NotFound(f"There is no job {job[:40]!r}.")
+        if file.outcome is not None:
+            return _ended(file, file.outcome)
+        live = await self._live(file.id)
+        if live is None:
+            return Job(file.id, "queued", file.created_at, [], 0.0, source=file.source)
+        live.source = file.source
+        return live
+
+    async def list(self, limit: int) -> list[Job]:
+        """The newest jobs."""
+        ids = await self.redis.zrevrange(keys.JOBS(), 0, limit - 1)
+        jobs = []
+        for job in ids:
+            with contextlib.suppress(NotFound):
+                jobs.append(await self.get(job))
+        return jobs
+
+    async def wait(self, job: str, seconds: float | None = None) -> Job:
+        """The job once it has ended, or as it is after `seconds`; raises NotFound."""
+        end = time.monotonic() + seconds if seconds is not None else None
+        async with self.events.of(job) as changed:
+            while True:
+                changed.clear()
+                found = await self.get(job)
+                left = REREAD_S if end is None else min(REREAD_S, end - time.monotonic())
+                if found.ended or left <= 0:
+                    return found
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), left)
+
+    async def finish(self, job: str) -> None:
+        """Publish a job whose tasks have all ended: its files first, then its state. Idempotent."""
+        file = await asyncio.to_thread(self.files.read, job)
+        live = await self._live(job)
+        if file is None or live is None:
+            return
+        token = await self.redis.hget(keys.TASK(task=file.sink.id), "token")  # type: ignore[misc]
+        error = next((stage.error for stage in live.stages if stage.state == "failed"), None)
+        state = "failed" if error else "completed"
+        file.outcome = Outcome(state, live.created_at, time.time(), live.stages, error)
+        await asyncio.to_thread(self._publish, file, token or "")
+        await FINISH(
+            self.redis,
+            job=job,
+            state=file.outcome.state,
+            error=msgspec.json.encode(error).decode() if error else None,
+            keep=self.keep,
+        )
+
+    def _publish(self, file: JobFile, token: str) -> None:
+        assert file.outcome is not None
+        if file.outcome.state == "completed":
+            try:
+                self.files.publish(file.id, self.files.result(file.id, file.sink.id, token))
+            except FileNotFoundError:
+                file.outcome.state = "failed"
+                file.outcome.error = ErrorRecord("result_lost", "The job's result is not on disk.")
+        self.files.write(file)
+
+    async def _live(self, job: str) -> Job | None:
+        fields: dict[str, str] = await self.redis.hgetall(keys.JOB(job=job))  # type: ignore[misc]
+        if not fields:
+            return None
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for task in fields["tasks"].split():
+                pipe.hgetall(keys.TASK(task=task))
+            tasks = await pipe.execute()
+        stages = [_stage(task) for task in tasks if task]
+        return Job(
+            id=job,
+            state=fields["state"],
+            created_at=int(fields["created_at"]) / 1000,
+            stages=stages,
+            progress=_progress(stages),
+        )
+
+
+def _ended(file: JobFile, outcome: Outcome) -> Job:
+    return Job(
+        id=file.id,
+        state=outcome.state,
+        created_at=outcome.created_at,
+        stages=outcome.stages,
+        progress=_progress(outcome.stages),
+        finished_at=outcome.finished_at,
+        source=file.source,
+        error=outcome.error,
+    )
+
+
+def _stage(task: dict[str, Any]) -> StageRecord:
+    waited = int(task.get("started_at", 0)) - int(task.get("queued_at", 1))
+    return StageRecord(
+        stage=task["stage"],
+        engine=task["engine"],
+        state=task["state"],
+        attempt=int(task["attempt"]),
+        progress=float(task["progress"]) if "progress" in task else None,
+        queued_seconds=waited / 1000 if waited >= 0 else None,
+        seconds=float(task["seconds"]) if task.get("seconds") else None,
+        error=msgspec.json.decode(task["error"], type=ErrorRecord) if task.get("error") else None,
+    )
+
+
+def _progress(stages: list[StageRecord]) -> float:
+    total = sum(STAGES[stage.stage].effort for stage in stages)
+    done = sum(STAGES[stage.stage].effort * (stage.progress or 0) for stage in stages)
+    return round(done / total, 4) if total else 0.0
