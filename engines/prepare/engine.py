@@ -39,6 +39,7 @@ class Prepare(Engine):
             wav.setsampwidth(2)
             wav.setframerate(RATE)
             stream = container.streams.audio[0]
+            stream.thread_type = "AUTO"
             total = container.duration / av.time_base if container.duration else None
             for frame in self.resampled(container, stream, warnings):
                 wav.writeframesraw(memoryview(frame.planes[0])[: frame.samples * 2])
