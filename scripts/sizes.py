@@ -20,9 +20,7 @@ def code_lines(path: Path) -> int:
     """Lines of `path` that hold code."""
     text = path.read_text()
     if path.suffix == ".lua":
-        return sum(
-            1 for line in text.splitlines() if line.strip() and not line.strip().startswith("--")
-        )
+        return sum(1 for line in text.splitlines() if line.strip() and not line.strip().startswith("--"))
     lines: set[int] = set()
     skip = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
             tokenize.ENDMARKER}  # fmt: skip
@@ -52,11 +50,7 @@ def long_functions(path: Path) -> list[str]:
 
 def sources(folder: Path) -> list[Path]:
     """Python and Lua files below `folder`, environments left out."""
-    return [
-        p
-        for p in sorted(folder.rglob("*"))
-        if p.suffix in {".py", ".lua"} and ".venv" not in p.parts
-    ]
+    return [p for p in sorted(folder.rglob("*")) if p.suffix in {".py", ".lua"} and ".venv" not in p.parts]
 
 
 def main() -> int:

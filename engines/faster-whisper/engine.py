@@ -18,9 +18,7 @@ FALLBACKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 class FasterWhisper(Engine):
     """Any Whisper model in CTranslate2's format, one recording at a time."""
 
-    def load(
-        self, model: str, device: str = "auto", compute_type: str = "auto", threads: int = 0
-    ) -> None:
+    def load(self, model: str, device: str = "auto", compute_type: str = "auto", threads: int = 0) -> None:
         if device == "auto":
             device = "cuda" if get_cuda_device_count() else "cpu"
         if compute_type == "auto":

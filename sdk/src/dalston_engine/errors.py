@@ -16,7 +16,6 @@ A class carries what the two boundaries need: `code` and `status` for the gatewa
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 from msgspec import Struct
 
@@ -45,9 +44,6 @@ class DalstonError(Exception):
     @property
     def record(self) -> ErrorRecord:
         return ErrorRecord(self.code, self.message, self.status)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self.message,))
 
 
 class BadInput(DalstonError):

@@ -17,7 +17,7 @@ from dalston_engine.manifest import Manifest
 from dalston_engine.models import Models
 from dalston_engine.parameters import options_of, schema_of, validated
 from dalston_engine.stages import STAGES
-from dalston_engine.types import Card
+from dalston_engine.types import About, Card
 
 MODELS_HELD = 2
 """How many models stay loaded; the one unused longest makes room."""
@@ -38,20 +38,9 @@ class Host:
 
     def card(self) -> Card:
         """How this engine describes itself now."""
-        manifest = self.manifest
-        return Card(
-            id=manifest.id,
-            version=manifest.version,
-            stage=manifest.stage,
-            languages=manifest.languages,
-            models=self.models.cards(),
-            default_model=manifest.default_model,
-            hub=manifest.hub and not self.models.offline,
-            words=manifest.words,
-            gpu=manifest.gpu,
-            scripted=manifest.scripted,
-            params=schema_of(self.options),
-        )
+        about = {name: getattr(self.manifest, name) for name in About.__struct_fields__}
+        about["hub"] = self.manifest.hub and not self.models.offline
+        return Card(**about, models=self.models.cards(), params=schema_of(self.options))
 
     def loaded(self, model: str | None) -> Engine:
         """The engine with that model (or the default one) in memory; raises ModelUnavailable."""
@@ -74,9 +63,7 @@ class Host:
         result = getattr(engine, self.stage.name)(*arguments, **msgspec.structs.asdict(options))
         seconds = time.perf_counter() - started
         if not isinstance(result, self.stage.result):
-            raise BadInput(
-                f"{self.manifest.id} returned no {self.stage.result.__name__}.", status=500
-            )
+            raise BadInput(f"{self.manifest.id} returned no {self.stage.result.__name__}.", status=500)
         return result, seconds
 
     def _load(self, name: str | None) -> Engine:
@@ -96,7 +83,5 @@ class Host:
     def _operator_settings(self) -> Struct:
         prefix = f"DALSTON_{self.manifest.id.upper().replace('-', '_')}_"
         names = self._settings.__struct_fields__
-        given = {
-            n: os.environ[prefix + n.upper()] for n in names if prefix + n.upper() in os.environ
-        }
+        given = {n: os.environ[prefix + n.upper()] for n in names if prefix + n.upper() in os.environ}
         return validated(self._settings, given)

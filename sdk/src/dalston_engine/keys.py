@@ -38,9 +38,7 @@ TASK = Key("dalston:task:{task}", "hash", "job", "submit, claim, renew, settle, 
 QUEUE = Key("dalston:queue:{engine}", "stream", "permanent", "submit, settle, reclaim, promote")
 """An engine's ready tasks."""
 
-QUEUE_HIGH = Key(
-    "dalston:queue:{engine}:high", "stream", "permanent", "submit, settle, reclaim, promote"
-)
+QUEUE_HIGH = Key("dalston:queue:{engine}:high", "stream", "permanent", "submit, settle, reclaim, promote")
 """The lane that is served first."""
 
 WORK = Key("dalston:queue:orchestrator", "stream", "permanent", "settle, reclaim")

@@ -24,6 +24,7 @@ from msgspec import Struct, field
 
 from dalston_engine.errors import DalstonError
 from dalston_engine.stages import STAGES
+from dalston_engine.types import About
 
 
 class WeightFile(Struct, forbid_unknown_fields=True):
@@ -42,19 +43,10 @@ class Model(Struct, forbid_unknown_fields=True):
     files: dict[str, WeightFile] = field(default_factory=dict)
 
 
-class Manifest(Struct, forbid_unknown_fields=True):
+class Manifest(About, forbid_unknown_fields=True):
     """What an engine folder declares."""
 
-    id: str
-    stage: str
-    version: str = "0"
-    languages: list[str] = field(default_factory=lambda: ["*"])
     models: dict[str, Model] = field(default_factory=dict)
-    default_model: str | None = None
-    hub: bool = False
-    words: bool = False
-    gpu: str = "none"
-    scripted: bool = False
     env: dict[str, str] = field(default_factory=dict)
 
 
@@ -72,9 +64,7 @@ def read(folder: Path) -> Manifest:
         declared = {"version": document["project"]["version"], **document["tool"]["dalston"]}
         manifest = msgspec.convert(declared, Manifest)
     except KeyError as error:
-        raise BadManifest(
-            f"{path} has no {error}; an engine needs [project] and [tool.dalston]"
-        ) from None
+        raise BadManifest(f"{path} has no {error}; an engine needs [project] and [tool.dalston]") from None
     except (OSError, ValueError) as error:
         raise BadManifest(f"{path}: {error}") from None
     if manifest.stage not in STAGES:

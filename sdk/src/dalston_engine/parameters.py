@@ -27,9 +27,7 @@ def options_of(method: Callable[..., Any], skip: int) -> type[Struct]:
         if name not in hints or parameter.default is parameter.empty:
             raise TypeError(f"{method.__qualname__}: option {name!r} needs a type and a default")
         fields.append((name, hints[name], parameter.default))
-    return msgspec.defstruct(
-        method.__name__.title(), fields, forbid_unknown_fields=True, kw_only=True
-    )
+    return msgspec.defstruct(method.__name__.title(), fields, forbid_unknown_fields=True, kw_only=True)
 
 
 def schema_of(options: type[Struct]) -> dict[str, Any]:
@@ -43,9 +41,5 @@ def validated(options: type[Struct], values: dict[str, Any]) -> Struct:
     try:
         return msgspec.convert(values, options, strict=False)
     except msgspec.ValidationError as error:
-        what = (
-            str(error)
-            .replace(" - at `$.", " for option `")
-            .replace("Object contains", "There is an")
-        )
+        what = str(error).replace(" - at `$.", " for option `").replace("Object contains", "There is an")
         raise BadInput(f"{what}.", code="invalid_option") from None

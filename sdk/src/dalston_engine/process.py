@@ -50,6 +50,4 @@ def log_to_stderr() -> None:
     """Set the root logger up as DALSTON_LOG_FORMAT and DALSTON_LOG_LEVEL say."""
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
-    logging.basicConfig(
-        handlers=[handler], level=os.environ.get("DALSTON_LOG_LEVEL", "INFO").upper()
-    )
+    logging.basicConfig(handlers=[handler], level=os.environ.get("DALSTON_LOG_LEVEL", "INFO").upper())

@@ -39,9 +39,7 @@ def connect(url: str) -> redis.Redis:
 
     redis-py's own retries are off: they would repeat a blocked read for a minute unseen.
     """
-    return redis.Redis.from_url(
-        url, decode_responses=True, socket_timeout=10, retry=Retries(NoBackoff(), 0)
-    )
+    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=10, retry=Retries(NoBackoff(), 0))
 
 
 class Queue:

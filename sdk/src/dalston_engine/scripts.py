@@ -45,8 +45,7 @@ def script(name: str, package: str = __package__) -> Script:
 def _key_functions() -> str:
     """Lua functions `KEY.JOB(id)`, so that the names of keys stay in one module."""
     functions = [
-        f"function KEY.{name}(a, b) return '{_concat(key.pattern)}' end\n"
-        for name, key in keys.ALL.items()
+        f"function KEY.{name}(a, b) return '{_concat(key.pattern)}' end\n" for name, key in keys.ALL.items()
     ]
     return f"local KEY, GROUP = {{}}, '{keys.GROUP}'\n" + "".join(functions)
 

@@ -39,11 +39,7 @@ class Settings(Struct, frozen=True):
     @classmethod
     def from_environment(cls) -> Settings:
         names = cls.__struct_fields__
-        given = {
-            n: os.environ[f"DALSTON_{n.upper()}"]
-            for n in names
-            if f"DALSTON_{n.upper()}" in os.environ
-        }
+        given = {n: os.environ[f"DALSTON_{n.upper()}"] for n in names if f"DALSTON_{n.upper()}" in os.environ}
         return msgspec.convert(given, cls, strict=False)
 
 
@@ -84,17 +80,13 @@ def _parser(host: Host) -> argparse.ArgumentParser:
         description=f"{host.manifest.id}, a Dalston engine. Without inputs it works for the server at "
         "DALSTON_REDIS_URL; with inputs it runs its stage on them once and prints the result as JSON."
     )
-    parser.add_argument(
-        "inputs", nargs="*", type=Path, help="a recording, or results of other stages"
-    )
+    parser.add_argument("inputs", nargs="*", type=Path, help="a recording, or results of other stages")
     parser.add_argument("--option", "-o", action="append", default=[], metavar="NAME=VALUE",
                         help=f"one of: {', '.join(host.options.__struct_fields__) or 'none'}")  # fmt: skip
     parser.add_argument("--model", help="model id")
     parser.add_argument("--folder", type=Path, default=Path(), help="where prepare leaves the audio")
     parser.add_argument("--card", action="store_true", help="print the capability card and exit")
-    parser.add_argument(
-        "--install", action="store_true", help="check and assemble weights, then exit"
-    )
+    parser.add_argument("--install", action="store_true", help="check and assemble weights, then exit")
     return parser
 
 

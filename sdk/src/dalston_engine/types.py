@@ -135,14 +135,13 @@ class ModelCard(Struct, omit_defaults=True):
     """True when its weights are on this machine; otherwise they are fetched at first use."""
 
 
-class Card(Struct, omit_defaults=True):
-    """How an engine describes itself to the fleet."""
+class About(Struct, omit_defaults=True):
+    """What an engine's manifest and its card both say."""
 
     id: str
-    version: str
     stage: str
+    version: str = "0"
     languages: list[str] = field(default_factory=lambda: ["*"])
-    models: dict[str, ModelCard] = field(default_factory=dict)
     default_model: str | None = None
     hub: bool = False
     """True when any id of the model hub is accepted."""
@@ -151,5 +150,11 @@ class Card(Struct, omit_defaults=True):
     gpu: str = "none"
     scripted: bool = False
     """True when its answers are made up for tests: chosen only when a request names it."""
+
+
+class Card(About):
+    """How an engine describes itself to the fleet."""
+
+    models: dict[str, ModelCard] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
     """JSON schema of the stage method's options."""

@@ -146,9 +146,7 @@ class Worker:
         try:
             with Workspace(self.jobs, task) as workspace:
                 params = msgspec.json.decode(task.params)
-                result, seconds = self.host.perform(
-                    params, workspace.arguments(), self.keeper.report
-                )
+                result, seconds = self.host.perform(params, workspace.arguments(), self.keeper.report)
                 workspace.publish(result)
             return Outcome("completed", seconds)
         except Drained:
@@ -189,9 +187,7 @@ class Worker:
 
 
 def _log(task: Task, outcome: Outcome, word: str, seconds: float) -> None:
-    glyph = {"completed": "←", "retry": "↻", "cancelled": "⊘", "released": "⊘"}.get(
-        outcome.word, "!"
-    )
+    glyph = {"completed": "←", "retry": "↻", "cancelled": "⊘", "released": "⊘"}.get(outcome.word, "!")
     if word == "LOST":
         glyph = "⊘"
     error = f"  {outcome.error.code}" if outcome.error else ""

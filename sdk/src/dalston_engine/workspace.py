@@ -88,6 +88,4 @@ class Workspace:
         return self.job / need.id / need.token
 
     def _result(self, need: Need) -> Any:
-        return msgspec.json.decode(
-            (self._path(need) / RESULT).read_bytes(), type=STAGES[need.stage].result
-        )
+        return msgspec.json.decode((self._path(need) / RESULT).read_bytes(), type=STAGES[need.stage].result)

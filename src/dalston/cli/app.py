@@ -43,7 +43,9 @@ def up(
 
 @app.command()
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(help="Recordings: audio or video.", exists=True, dir_okay=False)],
+    files: Annotated[
+        list[Path], typer.Argument(help="Recordings: audio or video.", exists=True, dir_okay=False)
+    ],
     format: Annotated[Format, typer.Option(help="Shape of the transcript.")] = Format.text,
     model: Annotated[str | None, typer.Option(help="A model's or an engine's id.")] = None,
     language: Annotated[str | None, typer.Option(help="ISO 639-1; detected when absent.")] = None,
@@ -57,9 +59,7 @@ def transcribe(
 
 
 @app.command()
-def jobs(
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20, data: Data = None
-) -> None:
+def jobs(limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20, data: Data = None) -> None:
     """List jobs."""
     from dalston.cli.show import jobs
 
@@ -83,7 +83,9 @@ def engines(data: Data = None) -> None:
 
 
 @engine.command("install")
-def install(names: Annotated[list[str] | None, typer.Argument(help="Engine ids; all when absent.")] = None) -> None:
+def install(
+    names: Annotated[list[str] | None, typer.Argument(help="Engine ids; all when absent.")] = None,
+) -> None:
     """Build engine environments; afterwards nothing is fetched."""
     from dalston.cli.doctor import install
 

@@ -18,7 +18,13 @@ async def jobs(limit: int, data: str | None) -> None:
     _table(
         ["job", "state", "created", "progress", "file"],
         [
-            [j["id"], j["state"], j["created_at"], f"{j['progress']:.0%}", j.get("source", {}).get("filename", "")]
+            [
+                j["id"],
+                j["state"],
+                j["created_at"],
+                f"{j['progress']:.0%}",
+                j.get("source", {}).get("filename", ""),
+            ]
             for j in found["jobs"]
         ],
     )
@@ -35,10 +41,7 @@ async def engines(data: str | None) -> None:
     found = await _ask(data, "/v1/engines")
     _table(
         ["engine", "version", "stage", "instances", "models"],
-        [
-            [e["id"], e["version"], e["stage"], str(len(e["instances"])), _models(e)]
-            for e in found["engines"]
-        ],
+        [[e["id"], e["version"], e["stage"], str(len(e["instances"])), _models(e)] for e in found["engines"]],
     )
 
 

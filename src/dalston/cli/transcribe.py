@@ -124,7 +124,9 @@ def _run_folder(data: Path) -> Iterator[Path]:
 def _tail(logs: Path) -> str:
     """The last lines of every process's output."""
     return "\n".join(
-        f"{path.stem}: {line}" for path in sorted(logs.glob("*.log")) for line in path.read_text().splitlines()[-5:]
+        f"{path.stem}: {line}"
+        for path in sorted(logs.glob("*.log"))
+        for line in path.read_text().splitlines()[-5:]
     )
 
 
@@ -158,5 +160,3 @@ class _Lines:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-

@@ -32,7 +32,9 @@ def create_app(settings: Settings) -> FastAPI:
         async with opened(app, settings):
             yield
 
-    app = FastAPI(title="Dalston", version=dalston.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Dalston", version=dalston.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     # A page of the open web that has its name resolve to this machine does not get in.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     app.include_router(transcriptions.router)

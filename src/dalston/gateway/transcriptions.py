@@ -67,9 +67,7 @@ async def submit(request: Request) -> Response:
 
 
 @router.get("/{job}", summary="Read a job")
-async def read(
-    request: Request, job: str, wait: Annotated[float, Query(ge=0, le=600)] = 0
-) -> Response:
+async def read(request: Request, job: str, wait: Annotated[float, Query(ge=0, le=600)] = 0) -> Response:
     """A job's state and, once it is completed, its transcript; `wait` seconds for its end."""
     state = State.of(request)
     found = await (state.jobs.wait(job, wait) if wait else state.jobs.get(job))

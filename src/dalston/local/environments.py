@@ -63,7 +63,14 @@ class EngineFolder:
             python = str(self.environment / "bin" / "python")
             if not Path(python).exists():
                 _uv("venv", "--python", sys.executable, str(self.environment))
-            _uv("pip", "sync", "--compile-bytecode", "--python", python, str(self.folder / "requirements.lock"))
+            _uv(
+                "pip",
+                "sync",
+                "--compile-bytecode",
+                "--python",
+                python,
+                str(self.folder / "requirements.lock"),
+            )
             _uv("pip", "install", "--no-deps", "--python", python, *_sdk())
             _run([*self.command, "--install"])
             (self.environment / STAMP).write_text(self._fingerprint())

@@ -144,4 +144,3 @@ def _programs(
     programs.append(Program("gateway", [*python, "dalston.gateway"], gateway, fds=(descriptor,)))
     programs.append(Program("orchestrator", [*python, "dalston.orchestrator"], common))
     return programs
-

@@ -61,9 +61,7 @@ def find() -> Path:
         binary = Path(folder) / "_binaries" / machine / "valkey-server"
         if binary.is_file():
             return binary
-    raise NoServer(
-        "There is no Redis: install redis-server or valkey-server, or set DALSTON_REDIS_URL."
-    )
+    raise NoServer("There is no Redis: install redis-server or valkey-server, or set DALSTON_REDIS_URL.")
 
 
 def socket_path(data: Path) -> Path:

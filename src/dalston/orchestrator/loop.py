@@ -54,9 +54,7 @@ class Orchestrator:
                 await self.redis.xgroup_create(keys.WORK(), GROUP, id="0", mkstream=True)
 
     async def _work(self) -> None:
-        streams = await self.redis.xreadgroup(
-            GROUP, self.name, {keys.WORK(): ">"}, count=16, block=BLOCK_MS
-        )
+        streams = await self.redis.xreadgroup(GROUP, self.name, {keys.WORK(): ">"}, count=16, block=BLOCK_MS)
         for entry, work in streams[0][1] if streams else []:
             await self._do(entry, work)
 
@@ -76,7 +74,9 @@ class Orchestrator:
         await PROMOTE(self.redis, limit=100)
         members = await self.redis.zrange(keys.ENGINES(), 0, -1)
         for engine in {member.split("/")[0] for member in members}:
-            error = ErrorRecord("engine_died", f"The engine {engine} died {ATTEMPTS} times on this recording.")
+            error = ErrorRecord(
+                "engine_died", f"The engine {engine} died {ATTEMPTS} times on this recording."
+            )
             count = await RECLAIM(
                 self.redis,
                 engine=engine,

@@ -26,9 +26,7 @@ _SCALARS = {"integer": int, "number": float, "string": str, "boolean": bool, "nu
 
 def type_of(schema: dict[str, Any]) -> type[Struct]:
     """The options struct that a schema from `schema_of` describes."""
-    fields = [
-        (name, _field(rule) | None, None) for name, rule in schema.get("properties", {}).items()
-    ]
+    fields = [(name, _field(rule) | None, None) for name, rule in schema.get("properties", {}).items()]
     return msgspec.defstruct("Options", fields, forbid_unknown_fields=True, omit_defaults=True)
 
 

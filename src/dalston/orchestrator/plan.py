@@ -42,9 +42,7 @@ def plan(job: str, request: TranscribeRequest, fleet: Sequence[Card]) -> Plan | 
     return [
         PlanTask(f"{job}.prepare", "prepare", prepare.id, [], "{}"),
         PlanTask(f"{job}.transcribe", "transcribe", transcribe.id, [f"{job}.prepare"], options),
-        PlanTask(
-            f"{job}.merge", "merge", merge.id, [f"{job}.prepare", f"{job}.transcribe"], "{}"
-        ),
+        PlanTask(f"{job}.merge", "merge", merge.id, [f"{job}.prepare", f"{job}.transcribe"], "{}"),
     ]
 
 

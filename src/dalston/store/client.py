@@ -47,4 +47,6 @@ async def _refuse_lossy(redis: Redis) -> None:
         raise UnusableRedis("Redis Cluster cannot be used: scripts touch several keys. Use one primary.")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        raise UnusableRedis(f"Redis evicts keys ({policy}), which loses work: set maxmemory-policy noeviction.")
+        raise UnusableRedis(
+            f"Redis evicts keys ({policy}), which loses work: set maxmemory-policy noeviction."
+        )

@@ -1,9 +1,9 @@
 """The data folder. What is written here survives a power cut before anybody is told of it.
 
-    jobs/{job}/source.*         the upload
-    jobs/{job}/job.json         `JobFile`: owner, request, plan, and at the end the outcome
-    jobs/{job}/{task}/{token}/  an attempt's artifacts, written by engines
-    jobs/{job}/transcript.json  the published result
+jobs/{job}/source.*         the upload
+jobs/{job}/job.json         `JobFile`: owner, request, plan, and at the end the outcome
+jobs/{job}/{task}/{token}/  an attempt's artifacts, written by engines
+jobs/{job}/transcript.json  the published result
 """
 
 from __future__ import annotations

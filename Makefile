@@ -1,0 +1,40 @@
+.PHONY: help setup demo up test check bench lock
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/dalston-stamp ## Build all environments; leaves .venv/bin/dalston
+	@$(BIN)/dalston engine install >/dev/null
+
+demo: setup ## Transcribe the shipped recording through the whole server
+	$(BIN)/dalston transcribe --data .data "$$($(BIN)/dalston sample)"
+
+up: setup ## Run the server until Ctrl-C
+	$(BIN)/dalston up
+
+test: setup ## Run all tests
+	$(BIN)/python -m pytest
+
+check: setup ## What CI runs: lint, types, layers, sizes, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/sizes.py
+	$(BIN)/python -m pytest
+
+bench: setup ## Measure every performance claim
+	$(BIN)/python -m bench
+
+lock: setup ## Resolve all dependencies anew
+	$(BIN)/python scripts/lock.py
+
+.venv/dalston-stamp: requirements.lock pyproject.toml sdk/pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -e sdk -e .
+	@touch $@
