@@ -47,7 +47,8 @@ class Lines(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Set the root logger up as DALSTON_LOG_FORMAT and DALSTON_LOG_LEVEL say."""
+    """Log as DALSTON_LOG_FORMAT and DALSTON_LOG_LEVEL say; libraries only warn."""
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
-    logging.basicConfig(handlers=[handler], level=os.environ.get("DALSTON_LOG_LEVEL", "INFO").upper())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("dalston").setLevel(os.environ.get("DALSTON_LOG_LEVEL", "INFO").upper())

@@ -72,7 +72,7 @@ def _apply_environment(wanted: dict[str, str]) -> None:
     """Start over with the manifest's variables: allocators and OpenMP read them only at start."""
     if any(os.environ.get(name) is None for name in wanted):
         os.environ.update({name: os.environ.get(name, value) for name, value in wanted.items()})
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
 def _parser(host: Host) -> argparse.ArgumentParser:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -58,6 +60,7 @@ class Keeper(threading.Thread):
         self.stopping = threading.Event()
         self.draining = False
         self.settled = 0
+        self.loading = False
         self._task: Task | None = None
         self._progress: float | None = None
         self._word = "OK"
@@ -75,7 +78,8 @@ class Keeper(threading.Thread):
 
     def beat(self) -> None:
         """Send one heartbeat."""
-        self.queue.heartbeat(self.card, "running" if self._task else "idle", self.settled)
+        state = "loading" if self.loading else "running" if self._task else "idle"
+        self.queue.heartbeat(self.card, state, self.settled)
 
     def hold(self, task: Task | None) -> None:
         """Keep this task's lease from now on, or none."""
@@ -111,11 +115,12 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         try:
+            self.keeper.loading = preload is not None
             self._patiently(self.keeper.beat)
             self.keeper.start()
             if preload is not None:
                 self._preload(preload)
-            log.info("%s ready", self.host.manifest.id)
+            log.info("%s is ready", self.host.manifest.id)
             while not self.keeper.draining:
                 self._patiently(self._turn)
             self._patiently(self.queue.leave, tries=1)
@@ -167,18 +172,16 @@ class Worker:
             self.host.loaded(model or None)
         except DalstonError as error:
             log.error("%s", error.message)
+        self.keeper.loading = False
+        self._patiently(self.keeper.beat)
 
-    def _patiently(self, call: object, tries: int = 0) -> None:
+    def _patiently(self, call: Callable[[], None], tries: int = sys.maxsize) -> None:
         """Call until Redis answers, or `tries` times."""
-        assert callable(call)
-        while True:
+        for n in range(tries):
             try:
                 return call()
             except AWAY:
-                tries -= 1
-                if tries == 0:
-                    return None
-                time.sleep(0.02 if tries > -50 else 0.5)
+                time.sleep(0.02 if n < 50 else 0.5)
 
     def _stop(self, *_: object) -> None:
         self.keeper.draining = True

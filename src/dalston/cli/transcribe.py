@@ -49,7 +49,7 @@ async def transcribe(files: list[Path], wish: Wish, data: str | None) -> None:
         from dalston.cli.client import Client
 
         async with Client(url) as client:
-            await client.ask("/ready", wait=START_S, engines=",".join(engines))
+            await client.ask("/ready", wait=START_S, engines=",".join(engines), loading=True)
             jobs = [await client.submit(path, wish.fields) for path in files]
             for path, job, target in zip(files, jobs, targets, strict=True):
                 with _progress(path.name) as seen:

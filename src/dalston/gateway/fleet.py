@@ -13,7 +13,6 @@ from fastapi import APIRouter, Query, Request, Response
 from dalston.errors import Unavailable
 from dalston.gateway.state import State
 from dalston.store.fleet import engines as running
-from dalston.store.fleet import fleet
 
 router = APIRouter()
 NEEDED = ("prepare", "transcribe", "merge")
@@ -40,27 +39,30 @@ async def ready(
     request: Request,
     wait: Annotated[float, Query(ge=0, le=600)] = 0,
     engines: Annotated[str, Query()] = "",
+    loading: bool = False,
 ) -> Response:
     """200 when a recording would be transcribed now, else 503 with what is missing.
 
-    `wait` seconds for it; `engines`: also those, separated by commas.
+    `wait` seconds for it; `engines`: also those, separated by commas; `loading`: an engine that
+    still loads its model will do.
     """
     wanted = set(filter(None, engines.split(",")))
     end = time.monotonic() + wait
-    while missing := await _missing(State.of(request), wanted):
+    while missing := await _missing(State.of(request), wanted, loading):
         if time.monotonic() >= end:
             raise Unavailable(f"Not running: {', '.join(missing)}.", code="not_ready")
         await asyncio.sleep(POLL_S)
     return _json({"status": "ready"})
 
 
-async def _missing(state: State, wanted: set[str]) -> list[str]:
+async def _missing(state: State, wanted: set[str], loading: bool) -> list[str]:
     try:
-        cards = await fleet(state.redis)
+        found = await running(state.redis)
     except AWAY:
         return ["redis"]
-    stages = [f"an engine that can {stage}" for stage in NEEDED if stage not in {c.stage for c in cards}]
-    return stages + sorted(wanted - {card.id for card in cards})
+    ready = [e.card for e in found if any(loading or i.state != "loading" for i in e.instances)]
+    stages = [f"an engine that can {stage}" for stage in NEEDED if stage not in {c.stage for c in ready}]
+    return stages + sorted(wanted - {card.id for card in ready})
 
 
 def _json(content: object) -> Response:

@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request
-from redis.asyncio import Redis
 
 from dalston.settings import Settings
-from dalston.store.client import connect, wait_until_up
+from dalston.store.client import Client, connect, wait_until_up
 from dalston.store.events import Events
 from dalston.store.files import Files
 from dalston.store.jobs import Jobs
@@ -23,7 +22,7 @@ class State:
     """Settings and open stores of one gateway."""
 
     settings: Settings
-    redis: Redis
+    redis: Client
     files: Files
     jobs: Jobs
     clock: Callable[[], float] = field(default=time.time)

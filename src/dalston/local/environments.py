@@ -13,9 +13,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
-import dalston_engine
+from dalston_engine import serve
 from dalston_engine.errors import DalstonError
 from dalston_engine.manifest import Manifest, read
 
@@ -117,17 +118,10 @@ def _checkout() -> Path:
 
 def _sdk() -> list[str]:
     """How to install the SDK: from the checkout it is used from."""
-    project = Path(dalston_engine.__file__).parents[2]
+    project = Path(serve.__code__.co_filename).parents[2]
     if (project / "pyproject.toml").exists():
         return ["-e", str(project)]
-    return [f"dalston-engine=={dalston_engine_version()}"]
-
-
-def dalston_engine_version() -> str:
-    """The SDK's version as installed."""
-    from importlib.metadata import version
-
-    return version("dalston-engine")
+    return [f"dalston-engine=={version('dalston-engine')}"]
 
 
 def _uv(*args: str) -> None:

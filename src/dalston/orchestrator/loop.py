@@ -13,10 +13,9 @@ import msgspec
 from dalston_engine import keys
 from dalston_engine.errors import ErrorRecord
 from dalston_engine.queue import ATTEMPTS, AWAY
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from dalston.store.client import BLOCK_MS
+from dalston.store.client import BLOCK_MS, Client
 from dalston.store.jobs import Jobs
 from dalston.store.scripts import PROMOTE, RECLAIM
 
@@ -30,7 +29,7 @@ SWEEP_S = 1.0
 class Orchestrator:
     """One orchestrator at work."""
 
-    def __init__(self, redis: Redis, jobs: Jobs) -> None:
+    def __init__(self, redis: Client, jobs: Jobs) -> None:
         self.redis, self.jobs = redis, jobs
         self.name = secrets.token_hex(4)
 

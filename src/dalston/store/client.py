@@ -22,13 +22,17 @@ class UnusableRedis(DalstonError):
     code, retryable = "unusable_redis", False
 
 
-def connect(url: str) -> Redis:
+Client = Any
+"""An asyncio redis client. redis-py types every answer as all that a command may ever return."""
+
+
+def connect(url: str) -> Client:
     """An asyncio client; a command is tried again once after a lost connection."""
-    retry = Retry(ConstantBackoff(0.05), 1)  # type: ignore[no-untyped-call]
+    retry = Retry(ConstantBackoff(0.05), 1)
     return Redis.from_url(url, decode_responses=True, socket_timeout=10, retry=retry)
 
 
-async def wait_until_up(redis: Redis, seconds: float = 30) -> None:
+async def wait_until_up(redis: Client, seconds: float = 30) -> None:
     """Wait for the server to answer; raises UnusableRedis when it does not."""
     end = time.monotonic() + seconds
     while True:
@@ -41,8 +45,8 @@ async def wait_until_up(redis: Redis, seconds: float = 30) -> None:
             await asyncio.sleep(0.01)
 
 
-async def _refuse_lossy(redis: Redis) -> None:
-    info: dict[str, Any] = await redis.info()  # type: ignore[misc]
+async def _refuse_lossy(redis: Client) -> None:
+    info: dict[str, Any] = await redis.info()
     if info.get("redis_mode") == "cluster":
         raise UnusableRedis("Redis Cluster cannot be used: scripts touch several keys. Use one primary.")
     policy = info.get("maxmemory_policy", "noeviction")

@@ -14,9 +14,8 @@ from collections.abc import AsyncIterator
 
 from dalston_engine import keys
 from dalston_engine.queue import AWAY
-from redis.asyncio import Redis
 
-from dalston.store.client import BLOCK_MS
+from dalston.store.client import BLOCK_MS, Client
 
 log = logging.getLogger("dalston.events")
 
@@ -24,7 +23,7 @@ log = logging.getLogger("dalston.events")
 class Events:
     """The event stream of one process."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         self._redis = redis
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
 

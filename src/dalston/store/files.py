@@ -102,23 +102,25 @@ class Files:
         except FileNotFoundError:
             return None
 
-    def write(self, file: JobFile) -> None:
-        """Write a job's file durably."""
-        folder = self.jobs / file.id
-        _write_durably(folder / "job.json", msgspec.json.encode(file))
-
     def accept(self, file: JobFile) -> None:
-        """Write a new job's file and make its folder's own entry durable."""
-        self.write(file)
+        """Make a new job durable: its file, its folder and the folder's own entry."""
+        _write(self.jobs / file.id / "job.json", msgspec.json.encode(file))
+        _sync(self.jobs / file.id)
         _sync(self.jobs)
 
-    def result(self, job: str, task: str, token: str) -> bytes:
-        """What a settled task left, as JSON."""
-        return (self.jobs / job / task / token / RESULT).read_bytes()
-
-    def publish(self, job: str, transcript: bytes) -> None:
-        """Write a job's transcript durably."""
-        _write_durably(self.jobs / job / "transcript.json", transcript)
+    def publish(self, file: JobFile, token: str) -> Outcome:
+        """Write the transcript that the sink's attempt `token` left, then the job's outcome."""
+        folder, outcome = self.jobs / file.id, file.outcome
+        assert outcome is not None
+        if outcome.state == "completed":
+            try:
+                _write(folder / "transcript.json", (folder / file.sink.id / token / RESULT).read_bytes())
+            except FileNotFoundError:
+                outcome.state = "failed"
+                outcome.error = ErrorRecord("result_lost", "The job's result is not on disk.")
+        _write(folder / "job.json", msgspec.json.encode(file))
+        _sync(folder)
+        return outcome
 
     def transcript(self, job: str) -> bytes | None:
         """A job's published transcript as JSON, or None."""
@@ -128,14 +130,14 @@ class Files:
             return None
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file as a whole; durable once its folder is synced."""
     aside = path.with_suffix(".part")
     with aside.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     aside.rename(path)
-    _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:

@@ -6,7 +6,8 @@ import msgspec
 from dalston_engine import keys
 from dalston_engine.types import Card
 from msgspec import Struct
-from redis.asyncio import Redis
+
+from dalston.store.client import Client
 
 ALIVE_S = 60.0
 """An engine heard from this recently counts: a crashed one is about to be restarted."""
@@ -29,13 +30,13 @@ class Engine(Struct):
     instances: list[Instance]
 
 
-async def fleet(redis: Redis) -> list[Card]:
+async def fleet(redis: Client) -> list[Card]:
     """The cards of all engines alive, in the order of their ids."""
     ids = sorted({engine for engine, _, _ in await _seen(redis)})
     return await _cards(redis, ids)
 
 
-async def engines(redis: Redis) -> list[Engine]:
+async def engines(redis: Client) -> list[Engine]:
     """All engines alive with their instances."""
     seen = await _seen(redis)
     async with redis.pipeline(transaction=False) as pipe:
@@ -50,7 +51,7 @@ async def engines(redis: Redis) -> list[Engine]:
     return [Engine(card, running.get(card.id, [])) for card in cards]
 
 
-async def _seen(redis: Redis) -> list[tuple[str, str, float]]:
+async def _seen(redis: Client) -> list[tuple[str, str, float]]:
     """(engine, instance, seconds since its heartbeat) of all heard from lately."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
@@ -61,7 +62,7 @@ async def _seen(redis: Redis) -> list[tuple[str, str, float]]:
     return [(engine, instance, age) for engine, instance, age in ages if age < ALIVE_S]
 
 
-async def _cards(redis: Redis, ids: list[str]) -> list[Card]:
+async def _cards(redis: Client, ids: list[str]) -> list[Card]:
     async with redis.pipeline(transaction=False) as pipe:
         for engine in ids:
             pipe.hget(keys.ENGINE(engine=engine), "card")

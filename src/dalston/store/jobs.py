@@ -17,9 +17,9 @@ from dalston_engine import keys
 from dalston_engine.errors import ErrorRecord
 from dalston_engine.stages import STAGES
 from msgspec import Struct
-from redis.asyncio import Redis
 
 from dalston.errors import NotFound
+from dalston.store.client import Client
 from dalston.store.events import Events
 from dalston.store.files import Files, JobFile, Outcome, Source, StageRecord
 from dalston.store.scripts import FINISH, SUBMIT
@@ -54,7 +54,7 @@ def new_id() -> str:
 class Jobs:
     """All jobs of one data folder and its Redis."""
 
-    def __init__(self, redis: Redis, files: Files, events: Events, keep: int) -> None:
+    def __init__(self, redis: Client, files: Files, events: Events, keep: int) -> None:
         self.redis, self.files, self.events, self.keep = redis, files, events, keep
 
     async def submit(self, file: JobFile) -> None:
@@ -76,11 +76,8 @@ class Jobs:
             raise NotFound(f"There is no job {job[:40]!r}.")
         if file.outcome is not None:
             return _ended(file, file.outcome)
-        live = await self._live(file.id)
-        if live is None:
-            return Job(file.id, "queued", file.created_at, [], 0.0, source=file.source)
-        live.source = file.source
-        return live
+        live, _ = await self._live(file)
+        return live or Job(file.id, "queued", file.created_at, [], 0.0, source=file.source)
 
     async def list(self, limit: int) -> list[Job]:
         """The newest jobs."""
@@ -107,48 +104,42 @@ class Jobs:
     async def finish(self, job: str) -> None:
         """Publish a job whose tasks have all ended: its files first, then its state. Idempotent."""
         file = await asyncio.to_thread(self.files.read, job)
-        live = await self._live(job)
-        if file is None or live is None:
+        if file is None:
             return
-        token = await self.redis.hget(keys.TASK(task=file.sink.id), "token")  # type: ignore[misc]
+        live, tasks = await self._live(file)
+        if live is None:
+            return
         error = next((stage.error for stage in live.stages if stage.state == "failed"), None)
         state = "failed" if error else "completed"
         file.outcome = Outcome(state, live.created_at, time.time(), live.stages, error)
-        await asyncio.to_thread(self._publish, file, token or "")
+        outcome = await asyncio.to_thread(self.files.publish, file, tasks[-1].get("token", ""))
         await FINISH(
             self.redis,
             job=job,
-            state=file.outcome.state,
-            error=msgspec.json.encode(error).decode() if error else None,
+            state=outcome.state,
+            error=msgspec.json.encode(outcome.error).decode() if outcome.error else None,
             keep=self.keep,
         )
 
-    def _publish(self, file: JobFile, token: str) -> None:
-        assert file.outcome is not None
-        if file.outcome.state == "completed":
-            try:
-                self.files.publish(file.id, self.files.result(file.id, file.sink.id, token))
-            except FileNotFoundError:
-                file.outcome.state = "failed"
-                file.outcome.error = ErrorRecord("result_lost", "The job's result is not on disk.")
-        self.files.write(file)
-
-    async def _live(self, job: str) -> Job | None:
-        fields: dict[str, str] = await self.redis.hgetall(keys.JOB(job=job))  # type: ignore[misc]
-        if not fields:
-            return None
+    async def _live(self, file: JobFile) -> tuple[Job | None, list[dict[str, str]]]:
+        """The job as Redis knows it, if it does, and its tasks' fields."""
         async with self.redis.pipeline(transaction=False) as pipe:
-            for task in fields["tasks"].split():
-                pipe.hgetall(keys.TASK(task=task))
-            tasks = await pipe.execute()
-        stages = [_stage(task) for task in tasks if task]
-        return Job(
-            id=job,
+            pipe.hgetall(keys.JOB(job=file.id))
+            for task in file.plan:
+                pipe.hgetall(keys.TASK(task=task.id))
+            fields, *tasks = await pipe.execute()
+        if not fields or not all(tasks):
+            return None, []
+        stages = [_stage(task) for task in tasks]
+        job = Job(
+            id=file.id,
             state=fields["state"],
             created_at=int(fields["created_at"]) / 1000,
             stages=stages,
             progress=_progress(stages),
+            source=file.source,
         )
+        return job, tasks
 
 
 def _ended(file: JobFile, outcome: Outcome) -> Job:
