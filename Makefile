@@ -1,4 +1,4 @@
-.PHONY: help setup demo up test check bench lock
+.PHONY: help setup demo up test lint check bench lock
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
@@ -18,13 +18,14 @@ up: setup ## Run the server until Ctrl-C
 test: setup ## Run all tests
 	$(BIN)/python -m pytest
 
-check: setup ## What CI runs: lint, types, layers, sizes, tests
+lint: setup ## Style, types, layers, sizes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/sizes.py
-	$(BIN)/python -m pytest
+
+check: lint test ## All that CI checks
 
 bench: setup ## Measure every performance claim
 	$(BIN)/python -m bench

@@ -10,7 +10,7 @@ DalstonError
     └── LeaseLost       another instance owns the task
 
 A class carries what the two boundaries need: `code` and `status` for the gateway's answer,
-`retryable` for the queue's decision. The docstring is the default message.
+`retryable` for the queue's decision, or the `outcome` itself. The docstring is the default message.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class DalstonError(Exception):
     code = "internal_error"
     status = 500
     retryable = True
+    outcome: str | None = None
+    """How a task that ends with this is settled; None: `retry` or `failed`, as `retryable` says."""
 
     def __init__(self, message: str = "", *, code: str = "", status: int = 0) -> None:
         self.message = message or inspect.getdoc(type(self)) or ""
@@ -73,12 +75,16 @@ class Interrupted(DalstonError):
 class Cancelled(Interrupted):
     """The job was cancelled."""
 
-    code = "cancelled"
+    code, outcome = "cancelled", "cancelled"
 
 
 class Drained(Interrupted):
     """The engine is stopping; the task goes back to its queue."""
 
+    outcome = "released"
+
 
 class LeaseLost(Interrupted):
     """Another instance owns the task now."""
+
+    outcome = "lost"

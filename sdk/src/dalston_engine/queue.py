@@ -63,7 +63,7 @@ class Queue:
 
     def wait(self) -> None:
         """Block until a task may be there, a few seconds at most."""
-        self.redis.xread(dict(self._lanes), count=1, block=WAIT_MS)
+        self.redis.xread({**self._lanes}, count=1, block=WAIT_MS)
 
     def renew(self, task: Task, progress: float | None) -> str:
         """Extend the lease; answers OK, CANCELLED or LOST."""
@@ -71,11 +71,7 @@ class Queue:
         return str(answer)
 
     def settle(
-        self,
-        task: Task,
-        outcome: str,
-        seconds: float | None = None,
-        error: ErrorRecord | None = None,
+        self, task: Task, outcome: str, seconds: float | None = None, error: ErrorRecord | None = None
     ) -> str:
         """End the lease; tried until Redis answers OK or LOST."""
         values: dict[str, Any] = {

@@ -6,6 +6,7 @@ import argparse
 import os
 import secrets
 import sys
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from dalston_engine.errors import DalstonError
 from dalston_engine.host import Host
 from dalston_engine.models import Models
 from dalston_engine.process import follow_parent, log_to_stderr
-from dalston_engine.stages import STAGES
-from dalston_engine.types import Audio, Parts
+from dalston_engine.types import Audio, Media, Parts, Transcript
 from dalston_engine.workspace import encode
 
 
@@ -76,13 +76,11 @@ def _apply_environment(wanted: dict[str, str]) -> None:
 
 
 def _parser(host: Host) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=f"{host.manifest.id}, a Dalston engine. Without inputs it works for the server at "
-        "DALSTON_REDIS_URL; with inputs it runs its stage on them once and prints the result as JSON."
-    )
+    about = "works for the server at DALSTON_REDIS_URL; with inputs, runs once and prints the result as JSON"
+    names = ", ".join(host.options.__struct_fields__) or "none"
+    parser = argparse.ArgumentParser(description=f"{host.manifest.id}, a Dalston engine: {about}.")
     parser.add_argument("inputs", nargs="*", type=Path, help="a recording, or results of other stages")
-    parser.add_argument("--option", "-o", action="append", default=[], metavar="NAME=VALUE",
-                        help=f"one of: {', '.join(host.options.__struct_fields__) or 'none'}")  # fmt: skip
+    parser.add_argument("--option", "-o", action="append", default=[], help=f"NAME=VALUE; names: {names}")
     parser.add_argument("--model", help="model id")
     parser.add_argument("--folder", type=Path, default=Path(), help="where prepare leaves the audio")
     parser.add_argument("--card", action="store_true", help="print the capability card and exit")
@@ -114,11 +112,8 @@ def _argument(name: str, inputs: list[Path], folder: Path) -> Any:
             return Audio(inputs[0])
         if name == "parts":
             media, *transcripts = [path.read_bytes() for path in inputs]
-            kinds = STAGES["prepare"].result, STAGES["transcribe"].result
-            return Parts(msgspec.json.decode(media, type=kinds[0]),
-                         [msgspec.json.decode(text, type=kinds[1]) for text in transcripts])  # fmt: skip
+            decode = msgspec.json.decode
+            return Parts(decode(media, type=Media), [decode(t, type=Transcript) for t in transcripts])
         return inputs[0] if name == "source" else folder
-    except Exception as error:
-        raise DalstonError(
-            f"{inputs[0].name} is no input of this stage ({error}); it takes {name}."
-        ) from None
+    except (OSError, EOFError, ValueError, wave.Error) as error:
+        raise DalstonError(f"{inputs[0]} is no {name} for this stage: {error}") from None

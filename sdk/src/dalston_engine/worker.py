@@ -14,20 +14,14 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from dalston_engine.errors import (
-    Cancelled,
-    DalstonError,
-    Drained,
-    ErrorRecord,
-    Interrupted,
-    LeaseLost,
-)
+from dalston_engine.errors import Cancelled, DalstonError, Drained, ErrorRecord, LeaseLost
 from dalston_engine.host import Host
 from dalston_engine.queue import AWAY, Queue
 from dalston_engine.types import Task
@@ -37,10 +31,11 @@ log = logging.getLogger("dalston.engine")
 
 RENEW_S = 1.0
 HEARTBEAT_EVERY = 5
+GLYPHS = {"completed": "←", "failed": "!", "retry": "↻"}
 
 
 class Outcome(Struct):
-    """How an attempt ended: completed, failed, retry, released, or lost (nobody is told)."""
+    """How an attempt ended: completed, failed, retry, released, cancelled or lost (nobody is told)."""
 
     word: str
     seconds: float | None = None
@@ -58,19 +53,18 @@ class Keeper(threading.Thread):
         super().__init__(name="keeper", daemon=True)
         self.queue, self.card = queue, host.card()
         self.stopping = threading.Event()
-        self.draining = False
+        self.loading = self.draining = False
         self.settled = 0
-        self.loading = False
-        self._task: Task | None = None
-        self._progress: float | None = None
-        self._word = "OK"
+        self.hold(None)
 
     def run(self) -> None:
         beat = 0
         while not self.stopping.wait(RENEW_S):
             beat += 1
             try:
-                self._renew()
+                if task := self._task:
+                    word = self.queue.renew(task, self._progress)
+                    self._word = word if self._task is task else "OK"
                 if beat % HEARTBEAT_EVERY == 0:
                     self.beat()
             except AWAY:
@@ -83,7 +77,8 @@ class Keeper(threading.Thread):
 
     def hold(self, task: Task | None) -> None:
         """Keep this task's lease from now on, or none."""
-        self._task, self._progress, self._word = task, None, "OK"
+        self._task, self._word = task, "OK"
+        self._progress: float | None = None
 
     def report(self, fraction: float) -> None:
         """Note the task's progress; raises Interrupted when it must stop."""
@@ -92,13 +87,6 @@ class Keeper(threading.Thread):
             raise Drained
         if self._word != "OK":
             raise Cancelled if self._word == "CANCELLED" else LeaseLost
-
-    def _renew(self) -> None:
-        task = self._task
-        if task is not None:
-            word = self.queue.renew(task, self._progress)
-            if self._task is task:
-                self._word = word
 
 
 class Worker:
@@ -114,37 +102,17 @@ class Worker:
         """Work until SIGTERM or SIGINT; the task at hand goes back at its next progress call."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        self.keeper.loading = preload is not None
         try:
-            self.keeper.loading = preload is not None
             self._patiently(self.keeper.beat)
             self.keeper.start()
-            if preload is not None:
-                self._preload(preload)
-            log.info("%s is ready", self.host.manifest.id)
+            self._preload(preload)
             while not self.keeper.draining:
                 self._patiently(self._turn)
-            self._patiently(self.queue.leave, tries=1)
         except Stopped:
-            self._patiently(self.queue.leave, tries=1)
-        finally:
-            self.keeper.stopping.set()
-
-    def _turn(self) -> None:
-        task = self.queue.claim()
-        if task is None:
-            self._idle = True
-            self.queue.wait()
-            self._idle = False
-            return
-        self.keeper.hold(task)
-        started = time.monotonic()
-        outcome = self.perform(task)
-        self.keeper.hold(None)
-        word = "LOST"
-        if outcome.word != "lost":
-            word = self.queue.settle(task, outcome.word, outcome.seconds, outcome.error)
-        self.keeper.settled += word == "OK"
-        _log(task, outcome, word, time.monotonic() - started)
+            pass
+        self.keeper.stopping.set()
+        self._patiently(self.queue.leave, tries=1)
 
     def perform(self, task: Task) -> Outcome:
         """Do the task; every way it can end becomes an outcome."""
@@ -154,26 +122,42 @@ class Worker:
                 result, seconds = self.host.perform(params, workspace.arguments(), self.keeper.report)
                 workspace.publish(result)
             return Outcome("completed", seconds)
-        except Drained:
-            return Outcome("released")
-        except LeaseLost:
-            return Outcome("lost")
-        except Interrupted as error:
-            return Outcome("cancelled", error=error.record)
         except DalstonError as error:
-            return Outcome("retry" if error.retryable else "failed", error=error.record)
+            word = error.outcome or ("retry" if error.retryable else "failed")
+            return Outcome(word, error=error.record)
         except Exception as error:
-            log.exception("task %s failed in the engine", task.id)
+            # The exception's own text may quote the recording, so only its type and place are told.
+            place = "".join(traceback.format_tb(error.__traceback__))
+            log.error("task %s: %s in the engine at\n%s", task.id, type(error).__name__, place)
             message = f"{task.engine} failed on this recording: {type(error).__name__}."
             return Outcome("retry", error=ErrorRecord("engine_error", message))
 
-    def _preload(self, model: str) -> None:
-        try:
-            self.host.loaded(model or None)
-        except DalstonError as error:
-            log.error("%s", error.message)
-        self.keeper.loading = False
-        self._patiently(self.keeper.beat)
+    def _turn(self) -> None:
+        task = self.queue.claim()
+        if task is None:
+            self._idle = True
+            self.queue.wait()
+            self._idle = False
+            return
+        started = time.monotonic()
+        self.keeper.hold(task)
+        outcome = self.perform(task)
+        self.keeper.hold(None)
+        word = "LOST"
+        if outcome.word != "lost":
+            word = self.queue.settle(task, outcome.word, outcome.seconds, outcome.error)
+        self.keeper.settled += word == "OK"
+        _log(task, outcome, word, time.monotonic() - started)
+
+    def _preload(self, model: str | None) -> None:
+        if model is not None:
+            try:
+                self.host.loaded(model or None)
+            except DalstonError as error:
+                log.error("%s", error.message)
+            self.keeper.loading = False
+            self._patiently(self.keeper.beat)
+        log.info("%s is ready", self.host.manifest.id)
 
     def _patiently(self, call: Callable[[], None], tries: int = sys.maxsize) -> None:
         """Call until Redis answers, or `tries` times."""
@@ -190,9 +174,6 @@ class Worker:
 
 
 def _log(task: Task, outcome: Outcome, word: str, seconds: float) -> None:
-    glyph = {"completed": "←", "retry": "↻", "cancelled": "⊘", "released": "⊘"}.get(outcome.word, "!")
-    if word == "LOST":
-        glyph = "⊘"
-    error = f"  {outcome.error.code}" if outcome.error else ""
-    log.info("%6.2fs %s %-14s  task %s  try %d%s",
-             seconds, glyph, task.engine, task.id, task.attempt, error)  # fmt: skip
+    glyph = GLYPHS.get(outcome.word, "⊘") if word == "OK" else "⊘"
+    tried = f"try {task.attempt}  {outcome.error.code if outcome.error else ''}"
+    log.info("%6.2fs %s %-14s  task %s  %s", seconds, glyph, task.engine, task.id, tried.rstrip())

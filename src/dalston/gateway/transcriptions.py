@@ -77,7 +77,7 @@ async def read(request: Request, job: str, wait: Annotated[float, Query(ge=0, le
 @router.get("", summary="List jobs")
 async def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> Response:
     """The newest jobs, without their transcripts."""
-    jobs = await State.of(request).jobs.list(limit)
+    jobs = await State.of(request).jobs.newest(limit)
     return _json(msgspec.json.encode({"jobs": [Raw(native.job_json(job)) for job in jobs]}))
 
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
 
 from dalston.errors import BadRequest, UploadTooLarge
 from dalston.store.files import Source
@@ -62,7 +62,7 @@ class Upload:
             raise BadRequest("The form has no file: put the recording in the field `file`.", code="no_file")
         return self.source
 
-    def _callbacks(self) -> dict[str, object]:
+    def _callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._begin,
             "on_header_field": lambda data, start, end: self._name_header(data[start:end]),

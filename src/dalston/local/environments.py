@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import inspect
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from dalston_engine import serve
+from dalston_engine import Engine
 from dalston_engine.errors import DalstonError
 from dalston_engine.manifest import Manifest, read
 
@@ -118,7 +119,7 @@ def _checkout() -> Path:
 
 def _sdk() -> list[str]:
     """How to install the SDK: from the checkout it is used from."""
-    project = Path(serve.__code__.co_filename).parents[2]
+    project = Path(inspect.getfile(Engine)).parents[2]
     if (project / "pyproject.toml").exists():
         return ["-e", str(project)]
     return [f"dalston-engine=={version('dalston-engine')}"]

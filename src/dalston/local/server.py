@@ -44,10 +44,7 @@ class Running(Struct):
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings,
-    say: Callable[[str], None],
-    logs: Path | None = None,
-    preload: str = "",
+    settings: Settings, say: Callable[[str], None], logs: Path | None = None, preload: str = ""
 ) -> AsyncIterator[tuple[Running, Supervisor]]:
     """Run the server as long as the context lasts; raises CannotStart or what a part raises."""
     data = settings.folder
@@ -126,10 +123,7 @@ def _programs(
     """Slow starters first: what takes longest decides when the server is ready."""
     data = settings.folder
     redis = settings.redis_url or valkey.url(data)
-    common = settings_.environment(settings) | {
-        "DALSTON_REDIS_URL": redis,
-        "DALSTON_DATA": str(data),
-    }
+    common = settings_.environment(settings) | {"DALSTON_REDIS_URL": redis, "DALSTON_DATA": str(data)}
     descriptor = listener.fileno()
     programs = []
     if not settings.redis_url:

@@ -79,7 +79,7 @@ class Jobs:
         live, _ = await self._live(file)
         return live or Job(file.id, "queued", file.created_at, [], 0.0, source=file.source)
 
-    async def list(self, limit: int) -> list[Job]:
+    async def newest(self, limit: int) -> list[Job]:
         """The newest jobs."""
         ids = await self.redis.zrevrange(keys.JOBS(), 0, limit - 1)
         jobs = []

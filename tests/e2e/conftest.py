@@ -1,0 +1,98 @@
+"""A real server with real and scripted engines, one for all tests here; some tests start their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("DALSTON_TEST_DATA", ROOT.parent / "shared" / "data"))
+"""Recordings with their truth, kept outside the project; tests that need them skip without."""
+DALSTON = [sys.executable, "-c", "from dalston.cli import main; main()"]
+ALL = "prepare,fake,faster-whisper,final-merger"
+SCRIPTED = "prepare,fake,final-merger"
+
+
+class Server:
+    """A running `dalston up`, and calls to it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], data: Path, log: Path) -> None:
+        self.process, self.data, self.log = process, data, log
+        self.url: str = json.loads((data / "server.json").read_bytes())["url"]
+        self.client = httpx2.Client(base_url=self.url, timeout=120, headers={"x-dalston-api": "native"})
+
+    def submit(self, file: Path | bytes, name: str = "talk.wav", **fields: str) -> httpx2.Response:
+        """POST a recording."""
+        content = file.read_bytes() if isinstance(file, Path) else file
+        return self.client.post("/v1/audio/transcriptions", data=fields, files={"file": (name, content)})
+
+    def transcribed(self, file: Path | bytes, **fields: str) -> Any:
+        """The finished job of a waited call."""
+        answer = self.submit(file, wait="true", **fields)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def job(self, id: str, wait: float = 60) -> Any:
+        """A job after at most `wait` seconds."""
+        return self.client.get(f"/v1/audio/transcriptions/{id}", params={"wait": wait}).json()
+
+    def folders(self) -> set[str]:
+        """The jobs on disk."""
+        return {path.name for path in (self.data / "jobs").iterdir()}
+
+
+@contextlib.contextmanager
+def serving(data: Path, engines: str) -> Iterator[Server]:
+    """A server for as long as the context lasts."""
+    log = data / "up.log"
+    data.mkdir(exist_ok=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DALSTON_")}
+    command = [*DALSTON, "up", "--port", "0", "--data", str(data), "--engines", engines]
+    with log.open("wb") as out, subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            out.write(line)
+            if b"is ready at" in line:
+                break
+        else:
+            pytest.fail(f"the server did not start:\n{log.read_text()}")
+        tee = subprocess.Popen(["tee", "-a", str(log)], stdin=process.stderr, stdout=subprocess.DEVNULL)
+        server = Server(process, data, log)
+        try:
+            with server.client:
+                yield server
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+            tee.wait(10)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server that most tests share."""
+    with serving(tmp_path_factory.mktemp("server"), ALL) as running:
+        yield running
+
+
+@pytest.fixture
+def recordings() -> Path:
+    """The folder of recordings with truth."""
+    if not DATA.is_dir():
+        pytest.skip("no recordings beside the project")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def meeting() -> Path:
+    """The recording that comes with the project."""
+    return ROOT / "samples" / "meeting.flac"

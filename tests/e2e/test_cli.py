@@ -1,0 +1,123 @@
+"""The command line as a person or a script uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.conftest import DALSTON, SCRIPTED, Server, serving
+
+
+def dalston(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [*DALSTON, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | env, check=False)
+
+
+def test_transcribe_starts_a_server_of_its_own_and_takes_it_away(tmp_path: Path, meeting: Path) -> None:
+    done = dalston("transcribe", "--data", tmp_path, "--model", "tiny.en", meeting)
+    assert done.returncode == 0, done.stderr
+    assert "release notes" in done.stdout
+    assert "transcribe (faster-whisper)" in done.stderr
+    assert "%" not in done.stdout
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_transcribe_uses_the_running_server(server: Server, tmp_path: Path, meeting: Path) -> None:
+    run = ["transcribe", "--data", server.data, "--model", "fake"]
+    answer = dalston(*run, meeting, "--format", "json")
+    assert json.loads(answer.stdout)["text"] == "a scripted answer"
+    srt = dalston(*run, meeting, "--format", "srt").stdout
+    assert srt.startswith("1\n00:00:00,000 --> 00:00:30,900\na scripted answer\n")
+    assert dalston(*run, meeting, "--format", "vtt").stdout.startswith("WEBVTT\n")
+    dalston(*run, meeting, meeting, "-o", tmp_path / "out")
+    assert (tmp_path / "out" / "meeting.txt").read_text() == "a scripted answer\n"
+
+
+def test_a_bad_file_is_one_sentence_and_exit_code_1(server: Server, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"nothing")
+    done = dalston("transcribe", "--data", server.data, bad)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "bad.wav: The file is not audio" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_jobs_and_engines_are_shown(server: Server, meeting: Path) -> None:
+    job = server.transcribed(meeting, model="fake")
+    assert job["id"] in dalston("jobs", "--data", server.data, COLUMNS="200").stdout
+    shown = json.loads(dalston("job", job["id"], "--data", server.data).stdout)
+    assert shown["text"] == job["text"]
+    assert "final-merger" in dalston("engines", "--data", server.data, COLUMNS="200").stdout
+    missing = dalston("job", "f00", "--data", server.data)
+    assert (missing.returncode, missing.stderr) == (1, "dalston: There is no job 'f00'.\n")
+
+
+def test_config_tells_values_and_sources(tmp_path: Path) -> None:
+    shown = dalston("config", DALSTON_PORT="9999", DALSTON_REDIS_URL="redis://me:secret@host").stdout
+    assert "9999" in shown
+    assert "DALSTON_PORT" in shown
+    assert "secret" not in shown
+
+
+def test_doctor_finds_this_machine_fit(tmp_path: Path) -> None:
+    done = dalston("doctor", "--data", tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "✓ engine faster-whisper" in done.stdout
+
+
+def test_a_second_server_for_the_same_folder_is_refused(server: Server) -> None:
+    done = dalston("up", "--data", server.data, "--port", "0")
+    assert done.returncode == 1
+    assert "Another `dalston up`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--host", "0.0.0.0"], "keys"),
+        (["--engines", "nope"], "There is no engine 'nope'"),
+        (["--port", "99999"], "DALSTON_PORT"),
+    ],
+)
+def test_up_says_why_it_cannot_start(tmp_path: Path, args: list[str], said: str) -> None:
+    done = dalston("up", "--data", tmp_path, *args)
+    assert done.returncode == 1
+    assert said in done.stderr or said.removeprefix("DALSTON_").lower() in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(server: Server, tmp_path: Path) -> None:
+    port = server.url.rsplit(":", 1)[1]
+    done = dalston("up", "--data", tmp_path, "--port", port)
+    assert done.returncode == 1
+    assert f"Port {port}" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_its_server(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path / "data", SCRIPTED) as server:
+        family = psutil.Process(server.process.pid).children(recursive=True)
+        assert len(family) >= 6
+        os.kill(server.process.pid, number)
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert alive == []
+
+
+@pytest.mark.timeout(120)
+def test_a_job_survives_its_engine_being_killed(tmp_path: Path, meeting: Path) -> None:
+    with serving(tmp_path / "data", SCRIPTED) as server:
+        job = server.submit(meeting, model="fake", text="still here", seconds="3").json()["id"]
+        while server.job(job, wait=0.1)["stages"][1]["state"] != "running":
+            pass
+        for process in psutil.Process(server.process.pid).children():
+            if "fake" in " ".join(process.cmdline()):
+                process.kill()
+        ended = server.job(job, wait=60)
+        assert (ended["state"], ended["text"]) == ("completed", "still here")
+        assert ended["stages"][1]["attempt"] == 2
