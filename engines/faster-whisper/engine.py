@@ -12,6 +12,8 @@ from msgspec import Meta
 
 Beam = Annotated[int, Meta(ge=1, le=20)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
+SILENCE = 0.001
+"""A recording that never exceeds -60 dBFS has no words; Whisper would make some up."""
 FALLBACKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -47,6 +49,8 @@ class FasterWhisper(Engine):
         if language and language not in self.model.supported_languages:
             raise BadInput(f"{self.name} does not know the language {language!r}.")
         samples = np.frombuffer(audio.pcm(), np.int16).astype(np.float32) / 32768.0
+        if np.abs(samples).max(initial=0) < SILENCE:
+            return Transcript(segments=[], words=[] if word_timestamps else None, model=self.name)
         stream, info = self.model.transcribe(
             samples,
             language=language,

@@ -18,7 +18,11 @@ DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,gsm,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
     "mp3,mpeg,mpegts,ogg,opus,rm,tta,voc,w64,wav,wv"
 )
+EXACT = {"flac", "wav", "w64", "aiff", "caf", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+"""Containers that state their duration rather than have it estimated."""
 RATE = 16_000
+MINIMUM = 0.01
+"""Seconds below which nothing counts as decoded."""
 
 
 class Prepare(Engine):
@@ -45,10 +49,13 @@ class Prepare(Engine):
                 wav.writeframesraw(memoryview(frame.planes[0])[: frame.samples * 2])
                 if total:
                     self.progress(wav.tell() / RATE / total)
-            if not wav.tell():
+            decoded = wav.tell() / RATE
+            if decoded < MINIMUM or (total and decoded < total / 100):
                 raise BadInput("No audio could be decoded from the file.", code="invalid_audio")
+            if total and container.format.name in EXACT and decoded < total * 0.98 - 0.2:
+                warnings.append(f"The recording is cut off: {decoded:.1f} of {total:.1f} s are there.")
             return Media(
-                duration=wav.tell() / RATE,
+                duration=decoded,
                 container=container.format.name.split(",")[0],
                 codec=stream.codec_context.name,
                 sample_rate=stream.codec_context.sample_rate,

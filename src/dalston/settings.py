@@ -9,11 +9,11 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from dalston_engine.errors import DalstonError
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 PREFIX = "DALSTON_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -31,7 +31,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     """The address to listen on."""
-    port: int = 8765
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8765
     """The port to listen on; 0 for any free one."""
     data: str = "~/.local/share/dalston"
     """The folder with jobs, models and the embedded server's state."""

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,15 @@ def serving(data: Path, engines: str) -> Iterator[Server]:
     command = [*DALSTON, "up", "--port", "0", "--data", str(data), "--engines", engines]
     with log.open("wb") as out, subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stderr is not None
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
         for line in process.stderr:
             out.write(line)
             if b"is ready at" in line:
                 break
         else:
             pytest.fail(f"the server did not start:\n{log.read_text()}")
+        watchdog.cancel()
         tee = subprocess.Popen(["tee", "-a", str(log)], stdin=process.stderr, stdout=subprocess.DEVNULL)
         server = Server(process, data, log)
         try:

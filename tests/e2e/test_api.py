@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -63,6 +65,14 @@ def test_a_truncated_file_keeps_what_can_be_decoded(server: Server, meeting: Pat
     half = meeting.read_bytes()[: meeting.stat().st_size // 2]
     job = server.transcribed(half, model="fake")
     assert 10 < job["duration"] < 20
+    assert "cut off" in job["warnings"][0]
+
+
+def test_a_truncated_file_that_holds_nothing_readable_is_refused(server: Server, recordings: Path) -> None:
+    for name in ("aac.m4a", "mp3_32k.mp3", "opus_16k.ogg"):
+        start = (recordings / "formats" / name).read_bytes()[:200]
+        answer = server.submit(start, wait="true", model="fake")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_audio"), name
 
 
 @pytest.mark.parametrize(
@@ -141,25 +151,30 @@ def test_logs_hold_no_personal_data(server: Server, meeting: Path) -> None:
     assert "private" not in log
 
 
-def test_an_oversized_upload_is_refused(server: Server) -> None:
-    headers = {"content-length": str(10**11), "content-type": "multipart/form-data; boundary=x"}
-    answer = server.client.post("/v1/audio/transcriptions", content=iter([b""]), headers=headers)
-    assert answer.status_code == 413
+def test_an_oversized_upload_is_refused_before_it_is_sent(server: Server) -> None:
+    with raw_post(server, length=10**11) as connection:
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
 
 
 def test_a_hang_up_during_the_upload_leaves_nothing(server: Server) -> None:
-    import socket
-    from urllib.parse import urlsplit
-
     before = server.folders()
-    where = urlsplit(server.url)
-    with socket.create_connection((where.hostname, where.port)) as connection:
-        head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-        connection.sendall(
-            b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n"
-            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + head + os.urandom(50_000)
-        )
+    with raw_post(server, length=900_000) as connection:
+        connection.sendall(b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n')
+        connection.sendall(os.urandom(50_000))
         while server.folders() == before:
             pass
     while server.folders() != before:
         pass
+
+
+def raw_post(server: Server, length: int) -> socket.socket:
+    """A connection on which the head of a submission has been sent."""
+    where = urlsplit(server.url)
+    assert where.hostname
+    assert where.port
+    connection = socket.create_connection((where.hostname, where.port))
+    connection.sendall(
+        b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n" % length
+    )
+    return connection

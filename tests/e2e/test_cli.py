@@ -55,7 +55,7 @@ def test_jobs_and_engines_are_shown(server: Server, meeting: Path) -> None:
     assert shown["text"] == job["text"]
     assert "final-merger" in dalston("engines", "--data", server.data, COLUMNS="200").stdout
     missing = dalston("job", "f00", "--data", server.data)
-    assert (missing.returncode, missing.stderr) == (1, "dalston: There is no job 'f00'.\n")
+    assert (missing.returncode, missing.stderr) == (1, "dalston: There is no job f00.\n")
 
 
 def test_config_tells_values_and_sources(tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_a_second_server_for_the_same_folder_is_refused(server: Server) -> None:
     [
         (["--host", "0.0.0.0"], "keys"),
         (["--engines", "nope"], "There is no engine 'nope'"),
-        (["--port", "99999"], "DALSTON_PORT"),
+        (["--port", "99999"], "port (command line) = 99999"),
     ],
 )
 def test_up_says_why_it_cannot_start(tmp_path: Path, args: list[str], said: str) -> None:
     done = dalston("up", "--data", tmp_path, *args)
     assert done.returncode == 1
-    assert said in done.stderr or said.removeprefix("DALSTON_").lower() in done.stderr
+    assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 

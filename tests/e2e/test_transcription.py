@@ -99,13 +99,14 @@ from faster_whisper import WhisperModel
 from faster_whisper.audio import decode_audio
 model = WhisperModel(sys.argv[1], device="cpu", compute_type="int8")
 for path in sys.argv[2:]:
-    segments, _ = model.transcribe(decode_audio(path), beam_size=5, vad_filter=VAD)
+    segments, _ = model.transcribe(decode_audio(path), beam_size=5, temperature=0)
     print(json.dumps("".join(s.text for s in segments).strip()), flush=True)
 """
 
 
 @pytest.mark.timeout(600)
 def test_the_text_is_that_of_the_bare_library(server: Server, recordings: Path, tmp_path: Path) -> None:
+    # At temperature 0: above it Whisper draws at random, and the bare library differs from itself.
     manifest = [json.loads(line) for line in (recordings / "MANIFEST.jsonl").read_text().splitlines()]
     names = [m["audio"] for m in manifest if m["language"] == "en" and m["text"] and m["duration_s"] < 40]
     prepare, whisper = ROOT / "engines" / "prepare", ROOT / "engines" / "faster-whisper"
@@ -118,9 +119,9 @@ def test_the_text_is_that_of_the_bare_library(server: Server, recordings: Path, 
         wavs.append(folder / "audio.wav")
     weights = whisper / ".venv/weights/tiny.en"
     bare = subprocess.run(
-        [whisper / ".venv/bin/python", "-c", BARE.replace("VAD", "False"), weights, *wavs],
+        [whisper / ".venv/bin/python", "-c", BARE, weights, *wavs],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     for name, wav, line in zip(names, wavs, bare.stdout.splitlines(), strict=True):
-        job = server.transcribed(wav, model="tiny.en", word_timestamps="false", vad="false")
+        job = server.transcribed(wav, model="tiny.en", word_timestamps="false", temperature="0")
         assert job["text"] == json.loads(line), name

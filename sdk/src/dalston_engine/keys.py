@@ -50,13 +50,13 @@ DELAYED = Key("dalston:delayed", "zset", "permanent", "settle, promote")
 EVENTS = Key("dalston:events", "stream", "permanent", "every script")
 """Transitions, capped, for observers only."""
 
-ENGINES = Key("dalston:engines", "zset", "permanent", "heartbeat, leave")
+ENGINES = Key("dalston:engines", "zset", "permanent", "heartbeat")
 """`engine/instance` by its last heartbeat."""
 
 ENGINE = Key("dalston:engine:{engine}", "hash", "permanent", "heartbeat")
 """An engine's capability card."""
 
-INSTANCE = Key("dalston:engine:{engine}:{instance}", "hash", "heartbeat", "heartbeat, leave")
+INSTANCE = Key("dalston:engine:{engine}:{instance}", "hash", "heartbeat", "heartbeat")
 """One running engine: state, tasks settled, last heartbeat."""
 
 JOBS = Key("dalston:jobs", "zset", "permanent", "submit")

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sysconfig
+import tempfile
 from pathlib import Path
 
 from dalston_engine.errors import BadInput, ModelUnavailable
@@ -63,17 +64,11 @@ class Models:
         target = self.installed / name
         if target.is_dir():
             return
-        aside = target.with_name(f".{name}.{os.getpid()}")
-        aside.mkdir(parents=True)
-        try:
+        self.installed.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.installed) as aside:
             for file, weights in self.manifest.models[name].files.items():
-                self._assemble(weights, aside / file)
-            aside.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+                self._assemble(weights, Path(aside) / file)
+            shutil.copytree(aside, target, symlinks=True, copy_function=os.rename)
 
     def _local(self, name: str) -> Path | None:
         return next((f for f in (self.cache / name, self.installed / name) if f.is_dir()), None)

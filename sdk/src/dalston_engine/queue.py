@@ -22,7 +22,7 @@ from redis.retry import Retry as Retries
 from dalston_engine import keys
 from dalston_engine.errors import ErrorRecord
 from dalston_engine.scripts import script
-from dalston_engine.types import Card, Task
+from dalston_engine.types import Task
 
 WAIT_MS = 4000
 HEARTBEAT_TTL_S = 30
@@ -49,7 +49,7 @@ class Queue:
         self.redis = connect(url)
         self.engine = engine
         self.instance = instance
-        self._lanes = {keys.QUEUE_HIGH(engine=engine): "0", keys.QUEUE(engine=engine): "0"}
+        self._lanes: dict[Any, Any] = {keys.QUEUE_HIGH(engine=engine): "0", keys.QUEUE(engine=engine): "0"}
 
     def claim(self) -> Task | None:
         """Lease a waiting task, or remember where the lanes end."""
@@ -63,7 +63,7 @@ class Queue:
 
     def wait(self) -> None:
         """Block until a task may be there, a few seconds at most."""
-        self.redis.xread({**self._lanes}, count=1, block=WAIT_MS)
+        self.redis.xread(self._lanes, count=1, block=WAIT_MS)
 
     def renew(self, task: Task, progress: float | None) -> str:
         """Extend the lease; answers OK, CANCELLED or LOST."""
@@ -88,18 +88,12 @@ class Queue:
                 return str(script("settle")(self.redis, **values))
             time.sleep(0.2)
 
-    def heartbeat(self, card: Card, state: str, tasks: int) -> None:
-        """Tell the fleet this instance is alive."""
-        script("heartbeat")(
-            self.redis,
-            engine=self.engine,
-            instance=self.instance,
-            card=msgspec.json.encode(card).decode(),
-            state=state,
-            tasks=tasks,
-            ttl=HEARTBEAT_TTL_S,
-        )
+    def heartbeat(self, card: str, state: str, tasks: int) -> None:
+        """Tell the fleet this instance is alive; `card` is JSON."""
+        values = {"engine": self.engine, "instance": self.instance, "ttl": HEARTBEAT_TTL_S}
+        script("heartbeat")(self.redis, **values, card=card, state=state, tasks=tasks)
 
     def leave(self) -> None:
         """Take this instance out of the fleet."""
-        script("leave")(self.redis, engine=self.engine, instance=self.instance)
+        self.redis.delete(keys.INSTANCE(engine=self.engine, instance=self.instance))
+        self.redis.zrem(keys.ENGINES(), f"{self.engine}/{self.instance}")

@@ -34,7 +34,6 @@ class Settings(Struct, frozen=True):
     """True: fetch nothing."""
     preload: str | None = None
     """The model to load at the start; empty for the default one, absent for none."""
-    instance: str = ""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -93,7 +92,7 @@ def _work(host: Host, settings: Settings, data: Path) -> None:
 
     follow_parent()
     log_to_stderr()
-    instance = settings.instance or f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
+    instance = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
     Worker(host, settings.redis_url, instance, data / "jobs").run(settings.preload)
 
 

@@ -96,7 +96,8 @@ def find(name: str, extra: str) -> EngineFolder:
 
 def everywhere(extra: str) -> Iterator[EngineFolder]:
     """All engines: those in the folders of `extra` (separated as in PATH), then the built-in ones."""
-    for parent in [*filter(None, extra.split(os.pathsep)), builtin()]:
+    parents: list[str | Path] = [*filter(None, extra.split(os.pathsep)), builtin()]
+    for parent in parents:
         for path in sorted(Path(parent).expanduser().glob("*/pyproject.toml")):
             yield EngineFolder(path.parent.absolute())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import time
 from typing import Any
@@ -24,6 +25,7 @@ from dalston.store.events import Events
 from dalston.store.files import Files, JobFile, Outcome, Source, StageRecord
 from dalston.store.scripts import FINISH, SUBMIT
 
+_ID = re.compile("[0-9a-f]{32}")
 ENDED = {"completed", "failed", "cancelled"}
 REREAD_S = 5.0
 
@@ -71,9 +73,9 @@ class Jobs:
 
     async def get(self, job: str) -> Job:
         """A job's present state; raises NotFound."""
-        file = await asyncio.to_thread(self.files.read, job) if job.isalnum() else None
+        file = await asyncio.to_thread(self.files.read, job) if _ID.fullmatch(job) else None
         if file is None:
-            raise NotFound(f"There is no job {job[:40]!r}.")
+            raise NotFound(f"There is no job {job[:40]}.")
         if file.outcome is not None:
             return _ended(file, file.outcome)
         live, _ = await self._live(file)
