@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from dalston_engine.engine import Engine
 from dalston_engine.errors import BadInput, DalstonError, ModelUnavailable
 from dalston_engine.manifest import Manifest
 from dalston_engine.models import Models
-from dalston_engine.parameters import options_of, schema_of, validated
+from dalston_engine.parameters import from_environment, options_of, schema_of, validated
 from dalston_engine.stages import STAGES
 from dalston_engine.types import About, Card
 
@@ -69,19 +67,13 @@ class Host:
     def _load(self, name: str | None) -> Engine:
         engine = self.engine()
         engine.models = self.models
-        settings = msgspec.structs.asdict(self._operator_settings())
+        prefix = f"DALSTON_{self.manifest.id.upper().replace('-', '_')}_"
+        settings = msgspec.structs.asdict(from_environment(self._settings, prefix))
         try:
             engine.load(*([name] if self.manifest.models else []), **settings)
         except DalstonError:
             raise
         except Exception as error:
-            raise ModelUnavailable(
-                f"{self.manifest.id} could not load {name}: {type(error).__name__}."
-            ) from error
+            what = f"{self.manifest.id} could not load {name}: {type(error).__name__}."
+            raise ModelUnavailable(what) from error
         return engine
-
-    def _operator_settings(self) -> Struct:
-        prefix = f"DALSTON_{self.manifest.id.upper().replace('-', '_')}_"
-        names = self._settings.__struct_fields__
-        given = {n: os.environ[prefix + n.upper()] for n in names if prefix + n.upper() in os.environ}
-        return validated(self._settings, given)

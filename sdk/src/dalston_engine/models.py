@@ -7,9 +7,7 @@ came with (`<prefix>/weights/<model>`), and checked against the manifest's SHA-2
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -53,10 +51,9 @@ class Models:
         if local := self._local(name):
             return str(local)
         hub = model.hub if model else name if self.manifest.hub and "/" in name else None
-        if hub is None:
-            raise ModelUnavailable(f"{self.manifest.id} has no model {name!r}; put it in {self.cache}.")
-        if self.offline:
-            raise ModelUnavailable(f"Model {name!r} is not on this machine and DALSTON_OFFLINE is set.")
+        if hub is None or self.offline:
+            why = "and DALSTON_OFFLINE is set" if hub else "nor does its engine know where to fetch it"
+            raise ModelUnavailable(f"The model {name} is not on this machine, {why}.")
         return hub
 
     def install(self, name: str) -> None:
@@ -66,9 +63,11 @@ class Models:
             return
         self.installed.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.installed) as aside:
+            whole = Path(aside) / "whole"
+            whole.mkdir()
             for file, weights in self.manifest.models[name].files.items():
-                self._assemble(weights, Path(aside) / file)
-            shutil.copytree(aside, target, symlinks=True, copy_function=os.rename)
+                self._assemble(weights, whole / file)
+            whole.rename(target)
 
     def _local(self, name: str) -> Path | None:
         return next((f for f in (self.cache / name, self.installed / name) if f.is_dir()), None)

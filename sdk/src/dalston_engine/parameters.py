@@ -7,13 +7,16 @@ its JSON schema for the card, and `validated` checks and coerces values against 
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
 from dalston_engine.errors import BadInput
+
+Settings = TypeVar("Settings", bound=Struct)
 
 
 def options_of(method: Callable[..., Any], skip: int) -> type[Struct]:
@@ -36,10 +39,16 @@ def schema_of(options: type[Struct]) -> dict[str, Any]:
     return dict(definitions[schema["$ref"].rsplit("/", 1)[1]])
 
 
-def validated(options: type[Struct], values: dict[str, Any]) -> Struct:
+def validated(options: type[Settings], values: dict[str, Any]) -> Settings:
     """`values` as the options struct, texts coerced; raises BadInput naming the option."""
     try:
         return msgspec.convert(values, options, strict=False)
     except msgspec.ValidationError as error:
         what = str(error).replace(" - at `$.", " for option `").replace("Object contains", "There is an")
         raise BadInput(f"{what}.", code="invalid_option") from None
+
+
+def from_environment(options: type[Settings], prefix: str) -> Settings:
+    """The struct with those fields for which there is a variable `<prefix><NAME>`."""
+    names = [name for name in options.__struct_fields__ if prefix + name.upper() in os.environ]
+    return validated(options, {name: os.environ[prefix + name.upper()] for name in names})

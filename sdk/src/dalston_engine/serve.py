@@ -18,6 +18,7 @@ from dalston_engine.engine import Engine
 from dalston_engine.errors import DalstonError
 from dalston_engine.host import Host
 from dalston_engine.models import Models
+from dalston_engine.parameters import from_environment
 from dalston_engine.process import follow_parent, log_to_stderr
 from dalston_engine.types import Audio, Media, Parts, Transcript
 from dalston_engine.workspace import encode
@@ -35,27 +36,19 @@ class Settings(Struct, frozen=True):
     preload: str | None = None
     """The model to load at the start; empty for the default one, absent for none."""
 
-    @classmethod
-    def from_environment(cls) -> Settings:
-        names = cls.__struct_fields__
-        given = {n: os.environ[f"DALSTON_{n.upper()}"] for n in names if f"DALSTON_{n.upper()}" in os.environ}
-        return msgspec.convert(given, cls, strict=False)
-
 
 def serve(engine: type[Engine]) -> None:
     """Run the engine as its command line says; does not return."""
     folder = Path(sys.modules[engine.__module__].__file__ or "").resolve().parent
     manifest = manifests.read(folder)
     _apply_environment(manifest.env)
-    settings = Settings.from_environment()
+    settings = from_environment(Settings, "DALSTON_")
     data = Path(settings.data).expanduser()
     models = Models(manifest, Path(settings.models or data / "models"), settings.offline)
     host = Host(engine, manifest, models)
     args = _parser(host).parse_args()
     try:
-        if args.card:
-            print(msgspec.json.encode(host.card()).decode())
-        elif args.install:
+        if args.install:
             for name, model in manifest.models.items():
                 if model.files:
                     models.install(name)
@@ -82,7 +75,6 @@ def _parser(host: Host) -> argparse.ArgumentParser:
     parser.add_argument("--option", "-o", action="append", default=[], help=f"NAME=VALUE; names: {names}")
     parser.add_argument("--model", help="model id")
     parser.add_argument("--folder", type=Path, default=Path(), help="where prepare leaves the audio")
-    parser.add_argument("--card", action="store_true", help="print the capability card and exit")
     parser.add_argument("--install", action="store_true", help="check and assemble weights, then exit")
     return parser
 

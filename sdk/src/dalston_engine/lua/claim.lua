@@ -50,11 +50,8 @@ for _, lane in ipairs(lanes) do
     redis.call('XDEL', lane, entry[1])
   end
 end
-local last = {}
-for n, lane in ipairs(lanes) do
-  local info = redis.call('XINFO', 'STREAM', lane)
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then last[n] = info[i + 1] end
-  end
+local function last(lane)
+  local newest = redis.call('XREVRANGE', lane, '+', '-', 'COUNT', 1)[1]
+  return newest and newest[1] or '0-0'
 end
-return {'EMPTY', last[1], last[2]}
+return {'EMPTY', last(lanes[1]), last(lanes[2])}

@@ -1,6 +1,4 @@
 -- Shared by all scripts. Times are milliseconds since 1970, from Redis itself.
-local SETTLED = {completed = true, failed = true, skipped = true, cancelled = true}
-
 local function int(n) return string.format('%.0f', n) end
 
 local function now()
