@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BUDGETS = {"sdk/src": 900, "engines/faster-whisper": 80}
+TESTING = "testing.py"
+"""Helpers for tests do not count."""
 MODULE, FUNCTION = 400, 60
 
 
@@ -53,7 +55,7 @@ def sources(folder: Path) -> list[Path]:
 def main() -> int:
     over = []
     for name, budget in BUDGETS.items():
-        total = sum(code_lines(path) for path in sources(ROOT / name))
+        total = sum(code_lines(path) for path in sources(ROOT / name) if path.name != TESTING)
         print(f"{name}: {total} of {budget}")
         if total > budget:
             over.append(f"{name} has {total} lines, its budget is {budget}")

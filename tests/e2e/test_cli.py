@@ -29,7 +29,7 @@ def test_transcribe_starts_a_server_of_its_own_and_takes_it_away(tmp_path: Path,
 
 
 def test_transcribe_uses_the_running_server(server: Server, tmp_path: Path, meeting: Path) -> None:
-    run = ["transcribe", "--data", server.data, "--model", "fake"]
+    run: list[str | Path] = ["transcribe", "--data", server.data, "--model", "fake"]
     answer = dalston(*run, meeting, "--format", "json")
     assert json.loads(answer.stdout)["text"] == "a scripted answer"
     srt = dalston(*run, meeting, "--format", "srt").stdout

@@ -23,6 +23,8 @@ The author never sees Redis, leases, retries, files on disk, heartbeats or signa
 
 from dalston_engine.engine import Engine as Engine
 from dalston_engine.errors import BadInput as BadInput
+from dalston_engine.errors import Cancelled as Cancelled
+from dalston_engine.errors import DalstonError as DalstonError
 from dalston_engine.errors import ModelUnavailable as ModelUnavailable
 from dalston_engine.errors import Retry as Retry
 from dalston_engine.serve import serve as serve

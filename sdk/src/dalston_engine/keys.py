@@ -6,8 +6,6 @@ Lifetimes: `job` keys get a TTL when their job ends; `heartbeat` keys carry one 
 
 from __future__ import annotations
 
-import re
-
 from msgspec import Struct
 
 
@@ -21,9 +19,6 @@ class Key(Struct, frozen=True):
 
     def __call__(self, **parts: str) -> str:
         return self.pattern.format(**parts)
-
-    def matches(self, key: str) -> bool:
-        return bool(re.fullmatch(re.sub(r"\{\w+\}", "[^:]+", self.pattern), key))
 
 
 GROUP = "engines"
@@ -66,9 +61,3 @@ ACTIVE = Key("dalston:jobs:active", "zset", "permanent", "submit, finish")
 """Jobs that have not ended."""
 
 ALL = {name: value for name, value in list(globals().items()) if isinstance(value, Key)}
-
-
-def of(key: str) -> Key | None:
-    """The family that a concrete key belongs to, literal names before patterns."""
-    families = sorted(ALL.values(), key=lambda family: family.pattern.count("{"))
-    return next((family for family in families if family.matches(key)), None)

@@ -20,13 +20,10 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 class Models:
-    """The models of one engine as found from its environment."""
+    """The models of one engine as found from its environment; `cache` is where fetched ones land."""
 
     def __init__(self, manifest: Manifest, cache: Path, offline: bool = False) -> None:
-        self.manifest = manifest
-        self.cache = cache
-        """The shared folder of models; fetched ones land here."""
-        self.offline = offline
+        self.manifest, self.cache, self.offline = manifest, cache, offline
         self.site = Path(sysconfig.get_path("purelib"))
         self.installed = Path(sysconfig.get_path("data")) / "weights"
 

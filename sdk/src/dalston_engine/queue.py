@@ -22,7 +22,7 @@ from redis.retry import Retry as Retries
 from dalston_engine import keys
 from dalston_engine.errors import ErrorRecord
 from dalston_engine.scripts import script
-from dalston_engine.types import Task
+from dalston_engine.types import Card, Task
 
 WAIT_MS = 4000
 HEARTBEAT_TTL_S = 30
@@ -46,9 +46,7 @@ class Queue:
     """The tasks of one engine, as one instance sees them."""
 
     def __init__(self, url: str, engine: str, instance: str) -> None:
-        self.redis = connect(url)
-        self.engine = engine
-        self.instance = instance
+        self.redis, self.engine, self.instance = connect(url), engine, instance
         self._lanes: dict[Any, Any] = {keys.QUEUE_HIGH(engine=engine): "0", keys.QUEUE(engine=engine): "0"}
 
     def claim(self) -> Task | None:
@@ -88,10 +86,11 @@ class Queue:
                 return str(script("settle")(self.redis, **values))
             time.sleep(0.2)
 
-    def heartbeat(self, card: str, state: str, tasks: int) -> None:
-        """Tell the fleet this instance is alive; `card` is JSON."""
-        values = {"engine": self.engine, "instance": self.instance, "ttl": HEARTBEAT_TTL_S}
-        script("heartbeat")(self.redis, **values, card=card, state=state, tasks=tasks)
+    def heartbeat(self, card: Card, state: str, tasks: int) -> None:
+        """Tell the fleet this instance is alive."""
+        values: dict[str, Any] = {"card": msgspec.json.encode(card).decode(), "state": state, "tasks": tasks}
+        values |= {"engine": self.engine, "instance": self.instance, "ttl": HEARTBEAT_TTL_S}
+        script("heartbeat")(self.redis, **values)
 
     def leave(self) -> None:
         """Take this instance out of the fleet."""

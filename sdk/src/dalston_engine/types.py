@@ -88,8 +88,7 @@ class Audio:
     def __init__(self, path: Path) -> None:
         self.path = path
         with wave.open(str(path), "rb") as wav:
-            shape = (wav.getframerate(), wav.getnchannels(), wav.getsampwidth())
-            if shape != (SAMPLE_RATE, 1, 2):
+            if (wav.getframerate(), wav.getnchannels(), wav.getsampwidth()) != (SAMPLE_RATE, 1, 2):
                 raise ValueError("prepared audio must be 16 kHz mono 16-bit PCM")
             self.frames = wav.getnframes()
 

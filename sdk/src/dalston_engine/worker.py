@@ -51,7 +51,7 @@ class Keeper(threading.Thread):
 
     def __init__(self, queue: Queue, host: Host) -> None:
         super().__init__(name="keeper", daemon=True)
-        self.queue, self.card = queue, msgspec.json.encode(host.card()).decode()
+        self.queue, self.card = queue, host.card()
         self.stopping = threading.Event()
         self.loading = self.draining = False
         self.settled = 0

@@ -40,8 +40,7 @@ class Workspace:
     """The files of one attempt at a task: what it reads, and a folder for what it writes."""
 
     def __init__(self, jobs: Path, task: Task) -> None:
-        self.job = jobs / task.job
-        self.task = task
+        self.job, self.task = jobs / task.job, task
         self.done = self.job / task.id / task.token
         self.folder = self.done.with_suffix(".part")
 
