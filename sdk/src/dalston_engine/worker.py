@@ -133,12 +133,11 @@ class Worker:
             return Outcome("retry", error=ErrorRecord("engine_error", message))
 
     def _turn(self) -> None:
+        self._idle = False
         task = self.queue.claim()
         if task is None:
             self._idle = True
-            self.queue.wait()
-            self._idle = False
-            return
+            return self.queue.wait()
         started = time.monotonic()
         self.keeper.hold(task)
         outcome = self.perform(task)

@@ -48,12 +48,13 @@ async def running(
 ) -> AsyncIterator[tuple[Running, Supervisor]]:
     """Run the server as long as the context lasts; raises CannotStart or what a part raises."""
     data = settings.folder
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(data), _listening(settings) as listener:
         engines = [environments.find(name, settings.engines_path) for name in engine_ids(settings)]
         for engine in engines:
             await asyncio.to_thread(engine.install, say)
-        url = f"http://{settings.host}:{listener.getsockname()[1]}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"http://{host}:{listener.getsockname()[1]}"
         supervisor = Supervisor(logs)
         try:
             for program in _programs(settings, engines, listener, preload):

@@ -71,7 +71,8 @@ class Supervisor:
             pause = BACKOFF_S[min(falls, len(BACKOFF_S)) - 1]
             log.warning("%s ended (%s); starting it again in %s s", program.name, _reason(code), pause)
             await asyncio.sleep(pause)
-            await self._spawn(program)
+            with contextlib.suppress(OSError):
+                await self._spawn(program)
 
     async def _spawn(self, program: Program) -> None:
         env = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH"}}
