@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from dalston_engine.errors import DalstonError
@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 PREFIX = "DALSTON_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 class BadSettings(DalstonError):
@@ -45,13 +45,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     """More folders of engines, separated as in PATH."""
     max_upload: str = "5GB"
     """The largest accepted recording."""
-    keep: int = 86_400
+    keep: Annotated[int, Meta(ge=0)] = 86_400
     """Seconds a finished job stays in Redis; its files stay longer."""
     offline: bool = False
     """True: no model is ever fetched."""
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
-    log_format: str = "text"
+    log_format: Literal["text", "json"] = "text"
     """`text` or `json`."""
 
     @property
@@ -71,7 +71,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 def sources(**given: Any) -> dict[str, tuple[Any, str]]:
     """Every setting's value and where it came from; `given` (command line) wins over all."""
     path = Path(os.environ.get("DALSTON_CONFIG", "dalston.toml"))
-    table = tomllib.loads(path.read_text()) if path.is_file() else {}
+    try:
+        table = tomllib.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise BadSettings(f"{path.name} is no TOML: {error}") from None
     defaults = msgspec.structs.asdict(Settings())
     if unknown := set(table) - set(defaults):
         raise BadSettings(f"{path.name}: unknown settings {', '.join(sorted(unknown))}")

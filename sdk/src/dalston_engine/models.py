@@ -43,7 +43,7 @@ class Models:
         if not _NAME.fullmatch(name):
             raise BadInput("That is not a model id.", code="invalid_model")
         model = self.manifest.models.get(name)
-        if model and model.files and not (self.cache / name).is_dir():
+        if model and model.files and not self._local(name):
             self.install(name)
         if local := self._local(name):
             return str(local)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from dalston.errors import BadRequest, UploadTooLarge
@@ -43,22 +43,25 @@ class Upload:
         self._filename: str | None = None
         self._pending = bytearray()
         self._file: int | None = None
+        self._ended = False
 
     async def read(self, content_type: str, body: AsyncIterator[bytes]) -> Source:
         """Read the whole form; raises BadRequest or UploadTooLarge."""
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or b"boundary" not in options:
             raise BadRequest("Send a multipart/form-data form with the recording in the field `file`.")
-        parser = MultipartParser(options[b"boundary"], self._callbacks())
         try:
+            parser = MultipartParser(options[b"boundary"], self._callbacks())
             async for chunk in body:
                 parser.write(chunk)
                 if len(self._pending) >= BLOCK:
                     await self._flush()
             parser.finalize()
+            if not self._ended:
+                raise BadRequest("The form is cut off.")
             await self._flush(last=True)
-        except MultipartParseError:
-            raise BadRequest("The form is malformed or cut off.") from None
+        except FormParserError:
+            raise BadRequest("The form is malformed.") from None
         finally:
             if self._file is not None:
                 os.close(self._file)
@@ -75,6 +78,7 @@ class Upload:
             "on_headers_finished": self._headers_finished,
             "on_part_data": lambda data, start, end: self._data(data[start:end]),
             "on_part_end": self._end,
+            "on_end": self._finish,
         }
 
     def _begin(self) -> None:
@@ -123,6 +127,9 @@ class Upload:
             self.fields.setdefault(self._name, []).append(self._text.decode(errors="replace"))
         else:
             self.source = Source(0, "", Path(self._filename).name[:255] or None)
+
+    def _finish(self) -> None:
+        self._ended = True
 
     async def _flush(self, last: bool = False) -> None:
         block, self._pending = self._pending, bytearray()

@@ -1,0 +1,58 @@
+"""`python -m bench [NAME…]`: measure, say each figure as it is known, and keep a table of all."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+
+from bench import cold, health, long, memory, size, speed
+from bench.figure import Figure, table
+from bench.server import ROOT
+
+Benchmark = Callable[[bool], Iterator[Figure]]
+BENCHMARKS: dict[str, Benchmark] = {
+    "overhead": speed.run,
+    "method": speed.run,
+    "long": long.run,
+    "cold": cold.run,
+    "memory": memory.run,
+    "health": health.run,
+    "sdk": size.run,
+}
+RESULTS = ROOT / "bench" / "results" / "latest.md"
+
+
+def main() -> int:
+    """Run the benchmarks named on the command line, or all; 1 for a miss when `--strict`."""
+    args = _parser().parse_args()
+    chosen = dict.fromkeys(BENCHMARKS[name] for name in args.names or BENCHMARKS)
+    figures, broken = [], False
+    for benchmark in chosen:
+        try:
+            for figure in benchmark(args.quick):
+                print(figure.line, flush=True)
+                figures.append(figure)
+        except Exception:
+            traceback.print_exc()
+            broken = True
+    shown = table(figures, args.quick)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(shown)
+    print(f"\n{shown}")
+    return int(args.strict and (broken or any(figure.missed for figure in figures)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure what the project claims.")
+    parser.add_argument(
+        "names", nargs="*", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS)
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

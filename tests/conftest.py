@@ -1,0 +1,105 @@
+"""What every test gets: a real server on request, and proof that it left nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from dalston_engine import keys
+from dalston_engine.queue import AWAY, connect
+from dalston_engine.testing import family as family_of
+
+from dalston.local import valkey as embedded
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an embedded server, one for all tests."""
+    data = tmp_path_factory.mktemp("valkey")
+    command = embedded.command(data)
+    with subprocess.Popen(command, preexec_fn=embedded.die_with_parent) as process:
+        with connect(embedded.url(data)) as client:
+            while True:
+                try:
+                    client.ping()
+                    break
+                except AWAY:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        pytest.fail(f"{command[0]} ended with {process.wait(0.01)}")
+        yield embedded.url(data)
+        process.terminate()
+
+
+@pytest.fixture
+def redis(valkey: str) -> Iterator[Any]:
+    """A client of the embedded server, which is empty."""
+    with connect(valkey) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _leaks_no_key(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every key is of a known family and type, and is on its way out or meant to stay."""
+    client = request.getfixturevalue("redis") if "redis" in request.fixturenames else None
+    yield
+    if client is not None:
+        assert not [f"{key}: {fault}" for key in client.scan_iter() if (fault := _fault(client, key))]
+
+
+def _fault(client: Any, key: str) -> str | None:
+    family = family_of(key)
+    if family is None:
+        return "is not in dalston_engine.keys"
+    if (kind := client.type(key)) != family.type:
+        return f"is a {kind}, not a {family.type}"
+    if client.ttl(key) >= 0 or family.lifetime == "permanent":
+        return None
+    if family.lifetime == "job":
+        job = client.hget(key, "id" if family is keys.JOB else "job")
+        if job and client.zscore(keys.ACTIVE(), job) is not None:
+            return None
+    return f"has no TTL, though its lifetime is {family.lifetime!r}"
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_process() -> Iterator[None]:
+    """No child and no listening port outlives its test; fixtures of wider scope come before this one."""
+    this = psutil.Process()
+    children, ports = set(this.children()), _ports(this)
+    yield
+    _, left = psutil.wait_procs(set(this.children()) - children, timeout=3)
+    assert not left
+    assert not _ports(this) - ports
+
+
+def _ports(process: psutil.Process) -> set[object]:
+    found: set[object] = set()
+    for one in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            found |= {c.laddr for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path: Path) -> Iterator[None]:
+    """No setting of the caller gets in, none of the test's gets out; the data folder is the test's own."""
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith("DALSTON_")]:
+        del os.environ[name]
+    os.environ["DALSTON_DATA"] = str(tmp_path / "data")
+    yield
+    os.environ.clear()
+    os.environ.update(before)

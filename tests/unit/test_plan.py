@@ -1,0 +1,215 @@
+"""Planning is a pure function: every fleet and request give a sound plan or a sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from dalston_engine.errors import DalstonError
+from dalston_engine.stages import STAGES
+from dalston_engine.types import Card, ModelCard
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from dalston.errors import BadRequest, Refusal
+from dalston.orchestrator.plan import Plan, plan
+from dalston.orchestrator.request import TranscribeRequest
+
+PARAMS = {
+    "type": "object",
+    "properties": {
+        "language": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        "word_timestamps": {"type": "boolean", "default": True},
+        "beam_size": {"type": "integer", "minimum": 1, "maximum": 20, "default": 5},
+        "vad": {"type": "boolean", "default": False},
+    },
+}
+PREPARE, MERGE = Card("prepare", "prepare"), Card("merger", "merge")
+WHISPER = Card(
+    "whisper", "transcribe", default_model="base", hub=True, words=True, params=PARAMS,
+    models={"base": ModelCard(["*"], True), "tiny.en": ModelCard(["en"])},
+)  # fmt: skip
+PARROT = Card("parrot", "transcribe", languages=["en", "fr"])
+SCRIPTED = Card("scripted", "transcribe", scripted=True, params=PARAMS)
+FLEET = [MERGE, PARROT, PREPARE, SCRIPTED, WHISPER]
+
+LANGUAGES = ["en", "de", "*"]
+NAMES = st.sampled_from(["base", "tiny.en", "org/one", "whisper", "parrot", "other"])
+MODELS = st.builds(ModelCard, st.lists(st.sampled_from(LANGUAGES), max_size=2), st.booleans())
+CARDS = st.builds(
+    Card,
+    id=st.sampled_from(["prepare", "whisper", "parrot", "merger", "fake", "other"]),
+    stage=st.sampled_from(sorted(STAGES)),
+    languages=st.lists(st.sampled_from(LANGUAGES), max_size=2),
+    default_model=st.none() | NAMES,
+    hub=st.booleans(),
+    words=st.booleans(),
+    scripted=st.booleans(),
+    models=st.dictionaries(NAMES, MODELS, max_size=3),
+    params=st.sampled_from([{}, PARAMS]),
+)
+FLEETS = st.lists(CARDS, max_size=7, unique_by=lambda card: card.id)
+LIKELY_FLEETS = FLEETS.map(
+    lambda cards: [PREPARE, MERGE, *(c for c in cards if c.id not in {"prepare", "merger"})]
+)
+REQUESTS = st.builds(
+    TranscribeRequest,
+    model=st.none() | NAMES,
+    language=st.none() | st.sampled_from(["en", "de"]),
+    speaker_detection=st.sampled_from(["none", "none", "none", "diarize"]),
+    word_timestamps=st.none() | st.booleans(),
+    options=st.dictionaries(
+        st.sampled_from(["beam_size", "vad", "colour"]), st.sampled_from(["1", "x"]), max_size=1
+    ),
+)
+
+
+def planned(fleet: Sequence[Card] = FLEET, **wanted: Any) -> Plan:
+    """The plan that a request is given."""
+    made = plan("j", TranscribeRequest(**wanted), fleet)
+    assert isinstance(made, list), made
+    return made
+
+
+def refused(fleet: Sequence[Card] = FLEET, **wanted: Any) -> DalstonError:
+    """The reason why a request is refused."""
+    made = plan("j", TranscribeRequest(**wanted), fleet)
+    assert isinstance(made, DalstonError), made
+    assert_sentence(made)
+    return made
+
+
+def options(made: Plan) -> Any:
+    """What the transcribing engine is told."""
+    return json.loads(made[1].params)
+
+
+def assert_sound(made: Plan) -> None:
+    """Needs come first, so there is no cycle; all tasks lead to the last, which is the only sink."""
+    ids = [task.id for task in made]
+    assert len(set(ids)) == len(ids)
+    for n, task in enumerate(made):
+        assert set(task.needs) <= set(ids[:n])
+    needed = {need for task in made for need in task.needs}
+    assert [name for name in ids if name not in needed] == ids[-1:]
+
+
+def assert_sentence(error: DalstonError) -> None:
+    """People can read it, and the gateway knows its status."""
+    assert error.message.endswith((".", "`."))
+    assert len(error.message.split()) > 3
+    assert 400 <= error.status < 600
+    assert error.code != DalstonError.code
+
+
+@given(request=REQUESTS, fleet=FLEETS | LIKELY_FLEETS)
+def test_every_plan_is_sound_and_every_refusal_a_sentence(
+    request: TranscribeRequest, fleet: list[Card]
+) -> None:
+    made = plan("j", request, fleet)
+    event(type(made).__name__)
+    if isinstance(made, DalstonError):
+        return assert_sentence(made)
+    assert_sound(made)
+    by_id = {card.id: card for card in fleet}
+    for task in made:
+        assert by_id[task.engine].stage == task.stage
+        assert request.model == task.engine or not by_id[task.engine].scripted
+    return None
+
+
+@given(request=REQUESTS, fleet=FLEETS | LIKELY_FLEETS)
+def test_the_same_question_has_the_same_answer(request: TranscribeRequest, fleet: list[Card]) -> None:
+    first, second = plan("j", request, fleet), plan("j", request, fleet)
+    assert str(first) == str(second)
+
+
+def test_the_simplest_plan_prepares_transcribes_and_merges() -> None:
+    made = planned([PREPARE, WHISPER, MERGE])
+    assert [task.engine for task in made] == ["prepare", "whisper", "merger"]
+    assert_sound(made)
+    assert options(made) == {"model": "base"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing"), [("prepare", PREPARE), ("transcribe", WHISPER), ("merge", MERGE)]
+)
+def test_a_missing_stage_is_refused_with_what_runs_and_how_to_start_it(stage: str, missing: Card) -> None:
+    error = refused([card for card in (PREPARE, WHISPER, MERGE) if card is not missing])
+    assert isinstance(error, Refusal)
+    assert error.status == 503
+    assert f"can {stage}" in error.message
+    assert "dalston up --engines" in error.message
+
+
+def test_an_unknown_model_is_told_what_there_is() -> None:
+    error = refused(model="huge")
+    assert (error.code, error.status) == ("unknown_model", 404)
+    for name in ("huge", "whisper", "base", "tiny.en", "parrot"):
+        assert name in error.message
+
+
+@pytest.mark.parametrize(
+    ("asked", "engine", "model"),
+    [("tiny.en", "whisper", "tiny.en"), ("org/one", "whisper", "org/one"), ("whisper", "whisper", "base"),
+     ("parrot", "parrot", None), (None, "parrot", None)],
+)  # fmt: skip
+def test_a_model_is_found_by_its_name_its_engine_or_the_hub(
+    asked: str | None, engine: str, model: str | None
+) -> None:
+    made = planned(model=asked)
+    assert made[1].engine == engine
+    assert options(made).get("model") == model
+
+
+def test_a_hub_id_needs_an_engine_that_takes_any() -> None:
+    assert refused([PREPARE, PARROT, MERGE], model="org/one").code == "unknown_model"
+
+
+def test_a_model_of_one_language_refuses_another() -> None:
+    error = refused(model="tiny.en", language="de")
+    assert (error.code, error.status) == ("unsupported_language", 422)
+    assert "'de'" in error.message
+    assert "tiny.en" in error.message
+
+
+def test_an_engine_that_knows_the_language_is_preferred() -> None:
+    assert planned(language="de")[1].engine == "whisper"
+
+
+def test_a_scripted_engine_is_chosen_only_by_its_name() -> None:
+    assert refused([PREPARE, SCRIPTED, MERGE]).code == "no_engine"
+    assert planned(model="scripted")[1].engine == "scripted"
+
+
+def test_texts_become_values_of_the_engines_types() -> None:
+    made = planned(
+        model="whisper", language="de", word_timestamps=False, options={"beam_size": "3", "vad": "true"}
+    )
+    assert options(made) == {
+        "model": "base", "language": "de", "word_timestamps": False, "beam_size": 3, "vad": True}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["many", "0", "21", "2.5"])
+def test_an_option_out_of_bounds_is_named(value: str) -> None:
+    error = refused(model="whisper", options={"beam_size": value})
+    assert (type(error), error.code, error.status) == (BadRequest, "invalid_option", 400)
+    assert "`beam_size`" in error.message
+
+
+def test_all_unknown_options_are_listed_with_those_there_are() -> None:
+    error = refused(model="whisper", options={"colour": "red", "size": "1", "vad": "1"})
+    assert error.code == "invalid_option"
+    for name in ("colour", "size", "beam_size", "vad"):
+        assert name in error.message
+
+
+def test_word_times_are_refused_by_an_engine_without_them() -> None:
+    assert refused(model="parrot", word_timestamps=True).code == "unsupported_option"
+    assert planned(model="parrot", word_timestamps=False)[1].engine == "parrot"
+
+
+def test_what_is_not_built_yet_is_refused() -> None:
+    assert refused(speaker_detection="diarize").code == "unsupported_option"

@@ -1,0 +1,136 @@
+"""Settings: where each comes from, and every problem at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dalston import settings
+from dalston.settings import BadSettings, Settings, load, sources
+
+NAMES = list(Settings.__struct_fields__)
+UNCHECKED = pytest.mark.xfail(reason="load() takes any number or text here")
+
+
+@pytest.fixture(autouse=True)
+def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the settings file would be; no variable is set."""
+    monkeypatch.delenv("DALSTON_DATA")
+    monkeypatch.setenv("DALSTON_CONFIG", str(tmp_path / "dalston.toml"))
+    return tmp_path / "dalston.toml"
+
+
+def test_defaults_are_in_force_when_nothing_is_said() -> None:
+    assert load() == Settings()
+    assert {source for _, source in sources().values()} == {"default"}
+
+
+def test_the_command_line_beats_variables_beat_the_file_beat_defaults(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml.write_text("port = 1\nkeep = 1\nhost = 'localhost'\n")
+    monkeypatch.setenv("DALSTON_PORT", "2")
+    monkeypatch.setenv("DALSTON_KEEP", "2")
+    got = load(port=3, keep=None)
+    assert (got.port, got.keep, got.host, got.log_level) == (3, 2, "localhost", "INFO")
+    origins = [sources(port=3)[name][1] for name in ("port", "keep", "host", "log_level")]
+    assert origins == ["command line", "DALSTON_KEEP", "dalston.toml", "default"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    value: Any = {int: 7, bool: True}.get(type(getattr(Settings(), name)), "DEBUG")
+    value = {"max_upload": "7MB", "log_format": "json"}.get(name, value)
+    monkeypatch.setenv(f"DALSTON_{name.upper()}", str(value))
+    assert getattr(load(), name) == value
+
+
+def test_processes_are_told_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Settings(port=9, offline=True, engines="a,b", max_upload="1KB")
+    for name, value in settings.environment(told).items():
+        monkeypatch.setenv(name, value)
+    assert load() == told
+
+
+def test_all_problems_are_listed_at_once_with_variable_and_value(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml.write_text("keep = 'long'\n")
+    for name, value in {"PORT": "eighty", "MAX_UPLOAD": "2gig", "OFFLINE": "perhaps"}.items():
+        monkeypatch.setenv(f"DALSTON_{name}", value)
+    with pytest.raises(BadSettings) as refusal:
+        load()
+    lines = refusal.value.message.splitlines()
+    for start in (
+        "DALSTON_PORT = 'eighty': ",
+        "DALSTON_OFFLINE = 'perhaps': ",
+        "keep (dalston.toml) = 'long': ",
+    ):
+        assert [line for line in lines if line.startswith(start)], start
+    assert "DALSTON_MAX_UPLOAD = '2gig': expected a size such as 500MB or 2GB" in lines
+    assert len(lines) == 4
+
+
+def test_unknown_settings_in_the_file_are_listed(toml: Path) -> None:
+    toml.write_text("prot = 1\nhots = 'x'\n")
+    with pytest.raises(BadSettings, match="unknown settings hots, prot"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("12", 12),
+        ("12B", 12),
+        ("1KB", 1000),
+        ("500MB", 500 * 10**6),
+        ("1.5 gb", 15 * 10**8),
+        (" 2TB ", 2 * 10**12),
+    ],
+)
+def test_a_size_is_read(text: str, size: int) -> None:
+    assert Settings(max_upload=text).max_upload_bytes == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "1e3", "2gig", "5 G", "1,5GB", "1GBs"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(BadSettings, match="expected a size"):
+        load(max_upload=text)
+
+
+def test_the_data_folder_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load().folder == tmp_path / ".local" / "share" / "dalston"
+    assert load(data="here").folder == Path.cwd() / "here"
+
+
+def test_a_file_that_is_no_toml_is_one_sentence(toml: Path) -> None:
+    toml.write_text("port 1\n")
+    with pytest.raises(BadSettings, match=r"dalston\.toml"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", 65536),
+        ("port", -1),
+        pytest.param("keep", -1, marks=UNCHECKED),
+        pytest.param("log_level", "LOUD", marks=UNCHECKED),
+        pytest.param("log_format", "xml", marks=UNCHECKED),
+    ],
+)
+def test_a_value_that_no_process_can_use_is_refused(name: str, value: object) -> None:
+    with pytest.raises(BadSettings, match=name):
+        load(**{name: value})
+
+
+def test_every_setting_is_described() -> None:
+    source = Path(settings.__file__).read_text()
+    for field in msgspec.structs.fields(Settings):
+        assert f"    {field.name}: " in source
+        assert source.split(f"    {field.name}: ")[1].split("\n")[1].strip().startswith('"""'), field.name
