@@ -28,7 +28,7 @@ def main() -> int:
     """Run the benchmarks named on the command line, or all; 1 for a miss when `--strict`."""
     args = _parser().parse_args()
     chosen = dict.fromkeys(BENCHMARKS[name] for name in args.names or BENCHMARKS)
-    figures, broken = [], False
+    figures, broken = [], list[str]()
     for benchmark in chosen:
         try:
             for figure in benchmark(args.quick):
@@ -36,12 +36,14 @@ def main() -> int:
                 figures.append(figure)
         except Exception:
             traceback.print_exc()
-            broken = True
+            broken.append(benchmark.__module__.removeprefix("bench."))
     shown = table(figures, args.quick)
+    if broken:
+        shown += f"\nDid not finish: {', '.join(broken)}\n"
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(shown)
     print(f"\n{shown}")
-    return int(args.strict and (broken or any(figure.missed for figure in figures)))
+    return int(args.strict and (bool(broken) or any(figure.missed for figure in figures)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psutil
 import pytest
 from dalston_engine import keys
@@ -16,6 +17,12 @@ from dalston_engine.queue import AWAY, connect
 from dalston_engine.testing import family as family_of
 
 from dalston.local import valkey as embedded
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile(
+    "dalston", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("dalston")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from dalston_engine.errors import ErrorRecord
 from dalston_engine.queue import ATTEMPTS, HEARTBEAT_TTL_S, WAIT_MS, Queue
 from dalston_engine.scripts import script
 from dalston_engine.testing import family as family_of
-from dalston_engine.types import Need, Task
+from dalston_engine.types import Card, Need, Task
 
 from dalston.store.files import PlanTask
 from dalston.store.scripts import FINISH, PROMOTE, RECLAIM, SUBMIT
@@ -440,8 +440,10 @@ def test_a_job_ends_once(redis: Any) -> None:
 
 
 def test_a_heartbeat_shows_the_card_and_ages(redis: Any, queue: Open) -> None:
-    queue("prepare").heartbeat('{"id":"prepare"}', "idle", 7)
-    assert redis.hget(keys.ENGINE(engine="prepare"), "card") == '{"id":"prepare"}'
+    card = Card("prepare", "prepare", "1")
+    queue("prepare").heartbeat(card, "idle", 7)
+    told = redis.hget(keys.ENGINE(engine="prepare"), "card")
+    assert msgspec.json.decode(told, type=Card) == card
     instance = keys.INSTANCE(engine="prepare", instance="one")
     assert redis.hmget(instance, "state", "tasks") == ["idle", "7"]
     assert 0 < redis.ttl(instance) <= HEARTBEAT_TTL_S
@@ -451,7 +453,7 @@ def test_a_heartbeat_shows_the_card_and_ages(redis: Any, queue: Open) -> None:
 def test_an_instance_that_leaves_is_forgotten(redis: Any, queue: Open) -> None:
     one = queue("prepare")
     one.leave()
-    one.heartbeat("{}", "idle", 0)
+    one.heartbeat(Card("prepare", "prepare"), "idle", 0)
     one.leave()
     assert not redis.exists(keys.ENGINES(), keys.INSTANCE(engine="prepare", instance="one"))
     assert redis.exists(keys.ENGINE(engine="prepare"))

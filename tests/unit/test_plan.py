@@ -179,6 +179,13 @@ def test_an_engine_that_knows_the_language_is_preferred() -> None:
     assert planned(language="de")[1].engine == "whisper"
 
 
+@pytest.mark.parametrize("asked", ["base", "org/one"])
+def test_a_scripted_engine_does_not_answer_to_a_models_name(asked: str) -> None:
+    scripted = Card("scripted", "transcribe", scripted=True, hub=True, models={"base": ModelCard(["*"])})
+    assert refused([PREPARE, scripted, MERGE], model=asked).code in {"no_engine", "unknown_model"}
+    assert planned([PREPARE, scripted, WHISPER, MERGE], model=asked)[1].engine == "whisper"
+
+
 def test_a_scripted_engine_is_chosen_only_by_its_name() -> None:
     assert refused([PREPARE, SCRIPTED, MERGE]).code == "no_engine"
     assert planned(model="scripted")[1].engine == "scripted"
