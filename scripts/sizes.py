@@ -52,13 +52,18 @@ def sources(folder: Path) -> list[Path]:
     return [p for p in sorted(folder.rglob("*")) if p.suffix in {".py", ".lua"} and ".venv" not in p.parts]
 
 
+def total(folder: str) -> int:
+    """Lines of code below a folder of the project, helpers for tests left out."""
+    return sum(code_lines(path) for path in sources(ROOT / folder) if path.name != TESTING)
+
+
 def main() -> int:
     over = []
     for name, budget in BUDGETS.items():
-        total = sum(code_lines(path) for path in sources(ROOT / name) if path.name != TESTING)
-        print(f"{name}: {total} of {budget}")
-        if total > budget:
-            over.append(f"{name} has {total} lines, its budget is {budget}")
+        lines = total(name)
+        print(f"{name}: {lines} of {budget}")
+        if lines > budget:
+            over.append(f"{name} has {lines} lines, its budget is {budget}")
     for name in ("src", "sdk", "engines"):
         for path in sources(ROOT / name):
             if code_lines(path) > MODULE:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import numpy as np
@@ -12,6 +14,8 @@ from msgspec import Meta
 
 Beam = Annotated[int, Meta(ge=1, le=20)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
+SMALL = 400_000_000
+"""Bytes of weights up to which a second copy in memory is worth its speed: tiny and base."""
 SILENCE = 0.001
 """A recording that never exceeds -60 dBFS has no words; Whisper would make some up."""
 FALLBACKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -25,14 +29,21 @@ class FasterWhisper(Engine):
             device = "cuda" if get_cuda_device_count() else "cpu"
         if compute_type == "auto":
             compute_type = "float16" if device == "cuda" else "int8"
-        self.name = model
-        self.model = WhisperModel(
-            self.weights(model),
-            device=device,
-            compute_type=compute_type,
-            cpu_threads=threads,
-            download_root=str(self.models_dir),
-        )
+        self.name, weights = model, self.weights(model)
+        options = {"device": device, "compute_type": compute_type, "download_root": str(self.models_dir)}
+        file = Path(weights) / "model.bin"
+        self.widen = None
+        if device == "cpu" and threads != 1 and file.exists() and file.stat().st_size < SMALL:
+            self.widen = Thread(target=self.encode_with, args=(weights, options | {"cpu_threads": threads}))
+            threads = 1
+        self.model = WhisperModel(weights, **options, cpu_threads=threads)
+
+    def encode_with(self, weights: str, options: dict[str, object]) -> None:
+        """Give the encoder a copy of a small model on all threads; decoding stays on one.
+
+        Encoding is a few large steps, decoding many tiny ones which more threads only slow down.
+        """
+        self.model.encode = WhisperModel(weights, **options).encode
 
     def transcribe(
         self,
@@ -68,6 +79,8 @@ class FasterWhisper(Engine):
                                     s.no_speech_prob, s.temperature, s.tokens, s.seek))  # fmt: skip
             words += [Word(w.word, w.start, w.end, w.probability) for w in s.words or ()]
             self.progress(s.end / audio.duration)
+        if self.widen and self.widen.ident is None:  # not before the first answer, which it would delay
+            self.widen.start()
         return Transcript(
             segments=segments,
             words=words if word_timestamps else None,

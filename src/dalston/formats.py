@@ -27,7 +27,9 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {"text": text, "srt": srt, "vt
 
 
 def _cue(segment: Segment, mark: str) -> str:
-    body = segment.text.strip().replace("-->", "→")
+    body = " ".join(segment.text.split()).replace("-->", "→")
+    if mark == ".":
+        body = body.replace("&", "&amp;").replace("<", "&lt;")
     return f"{clock(segment.start, mark)} --> {clock(segment.end, mark)}\n{body}\n"
 
 

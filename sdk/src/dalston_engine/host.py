@@ -74,6 +74,7 @@ class Host:
         except DalstonError:
             raise
         except Exception as error:
-            what = f"{self.manifest.id} could not load {name}: {type(error).__name__}."
-            raise ModelUnavailable(what) from error
+            raise ModelUnavailable(
+                f"{self.manifest.id} could not load {name}: {type(error).__name__}."
+            ) from None
         return engine

@@ -6,6 +6,7 @@ came with (`<prefix>/weights/<model>`), and checked against the manifest's SHA-2
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import sysconfig
@@ -44,7 +45,8 @@ class Models:
             raise BadInput("That is not a model id.", code="invalid_model")
         model = self.manifest.models.get(name)
         if model and model.files and not self._local(name):
-            self.install(name)
+            with contextlib.suppress(FileNotFoundError):
+                self.install(name)
         if local := self._local(name):
             return str(local)
         hub = model.hub if model else name if self.manifest.hub and "/" in name else None

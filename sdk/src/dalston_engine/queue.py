@@ -65,8 +65,7 @@ class Queue:
 
     def renew(self, task: Task, progress: float | None) -> str:
         """Extend the lease; answers OK, CANCELLED or LOST."""
-        answer = script("renew")(self.redis, task=task.id, token=task.token, progress=progress)
-        return str(answer)
+        return str(script("renew")(self.redis, task=task.id, token=task.token, progress=progress))
 
     def settle(
         self, task: Task, outcome: str, seconds: float | None = None, error: ErrorRecord | None = None

@@ -53,8 +53,8 @@ class Keeper(threading.Thread):
         super().__init__(name="keeper", daemon=True)
         self.queue, self.card = queue, host.card()
         self.stopping = threading.Event()
-        self.loading = self.draining = False
-        self.settled = 0
+        self.draining = False
+        self.condition, self.settled = "", 0
         self.hold(None)
 
     def run(self) -> None:
@@ -72,7 +72,7 @@ class Keeper(threading.Thread):
 
     def beat(self) -> None:
         """Send one heartbeat."""
-        state = "loading" if self.loading else "running" if self._task else "idle"
+        state = self.condition or ("running" if self._task else "idle")
         self.queue.heartbeat(self.card, state, self.settled)
 
     def hold(self, task: Task | None) -> None:
@@ -102,7 +102,7 @@ class Worker:
         """Work until SIGTERM or SIGINT; the task at hand goes back at its next progress call."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        self.keeper.loading = preload is not None
+        self.keeper.condition = "loading" if preload is not None else ""
         try:
             self._patiently(self.keeper.beat)
             self.keeper.start()
@@ -127,9 +127,9 @@ class Worker:
             return Outcome(word, error=error.record)
         except Exception as error:
             # The exception's own text may quote the recording, so only its type and place are told.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            log.error("task %s: %s in the engine at\n%s", task.id, type(error).__name__, place)
-            message = f"{task.engine} failed on this recording: {type(error).__name__}."
+            kind, place = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+            log.error("task %s: %s in the engine at\n%s", task.id, kind, place)
+            message = f"{task.engine} failed on this recording: {kind}."
             return Outcome("retry", error=ErrorRecord("engine_error", message))
 
     def _turn(self) -> None:
@@ -152,9 +152,10 @@ class Worker:
         if model is not None:
             try:
                 self.host.loaded(model or None)
+                self.keeper.condition = ""
             except DalstonError as error:
                 log.error("%s", error.message)
-            self.keeper.loading = False
+                self.keeper.condition = "broken"
             self._patiently(self.keeper.beat)
         log.info("%s is ready", self.host.manifest.id)
 
@@ -174,5 +175,5 @@ class Worker:
 
 def _log(task: Task, outcome: Outcome, word: str, seconds: float) -> None:
     glyph = GLYPHS.get(outcome.word, "⊘") if word == "OK" else "⊘"
-    tried = f"try {task.attempt}  {outcome.error.code if outcome.error else ''}"
-    log.info("%6.2fs %s %-14s  task %s  %s", seconds, glyph, task.engine, task.id, tried.rstrip())
+    line = f"{glyph} {task.engine:14}  task {task.id}  try {task.attempt}"
+    log.info("%6.2fs %s  %s", seconds, line, outcome.error.code if outcome.error else "")

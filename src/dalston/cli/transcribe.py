@@ -96,7 +96,9 @@ async def _server(settings: Settings, preload: str) -> AsyncIterator[tuple[str, 
         return
     with _run_folder(settings.folder) as run:
         models = settings.models or str(settings.folder / "models")
-        own = msgspec.structs.replace(settings, data=str(run), models=models, port=0, log_level="WARNING")
+        own = msgspec.structs.replace(
+            settings, data=str(run), models=models, redis_url="", port=0, log_level="WARNING"
+        )
         async with running(own, _say, logs=run, preload=preload) as (server, _):
             try:
                 yield server.url, engine_ids(own)

@@ -60,7 +60,8 @@ async def _missing(state: State, wanted: set[str], loading: bool) -> list[str]:
         found = await running(state.redis)
     except AWAY:
         return ["redis"]
-    ready = [e.card for e in found if any(loading or i.state != "loading" for i in e.instances)]
+    usable = {"idle", "running"} | ({"loading"} if loading else set())
+    ready = [e.card for e in found if any(i.state in usable for i in e.instances)]
     stages = [f"an engine that can {stage}" for stage in NEEDED if stage not in {c.stage for c in ready}]
     return stages + sorted(wanted - {card.id for card in ready})
 

@@ -60,7 +60,8 @@ async def submit(request: Request) -> Response:
         if isinstance(made, DalstonError):
             raise made
         file = JobFile(job, "local", state.clock(), source, Raw(msgspec.json.encode(asked)), made)
-        await state.jobs.submit(file)
+        await asyncio.to_thread(state.files.accept, file)
+    await state.jobs.submit(file)
     if not wait:
         return _json(native.job_json(await state.jobs.get(job)), 202, job)
     return await _ended(state, await state.jobs.wait(job))
@@ -96,7 +97,7 @@ async def _transcript(state: State, job: Job) -> bytes | None:
 @contextlib.asynccontextmanager
 async def _folder(state: State, job: str) -> AsyncIterator[Path]:
     """The job's folder; gone again when the job was not accepted."""
-    folder = await asyncio.to_thread(state.files.create, job)
+    folder = state.files.create(job)
     try:
         yield folder
     except BaseException:

@@ -130,7 +130,7 @@ def _programs(
     if not settings.redis_url:
         programs.append(Program("valkey", valkey.command(data), last=True))
     for engine in sorted(engines, key=lambda engine: not engine.manifest.models):
-        env = common | engine.manifest.env
+        env = common | {k: v for k, v in engine.manifest.env.items() if k not in os.environ}
         if engine.manifest.models:
             env |= {"DALSTON_PRELOAD": preload}
         programs.append(Program(engine.manifest.id, engine.command, env, ENGINE_NICE))

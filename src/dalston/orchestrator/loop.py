@@ -6,6 +6,7 @@ Any number of orchestrators run; every step is idempotent, so none of them leads
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 
@@ -50,7 +51,8 @@ class Orchestrator:
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
-                await self.redis.xgroup_create(keys.WORK(), GROUP, id="0", mkstream=True)
+                with contextlib.suppress(ResponseError):  # the other loop was first
+                    await self.redis.xgroup_create(keys.WORK(), GROUP, id="0", mkstream=True)
 
     async def _work(self) -> None:
         streams = await self.redis.xreadgroup(GROUP, self.name, {keys.WORK(): ">"}, count=16, block=BLOCK_MS)

@@ -36,8 +36,8 @@ def _field(rule: dict[str, Any]) -> Any:
     if "enum" in rule:
         return Literal[tuple(rule["enum"])]
     if rule.get("type") == "array":
-        kind: Any = list[_field(rule.get("items", {}))]  # type: ignore[misc]
+        kind: Any = list[_field(rule.get("items") or {})]  # type: ignore[misc]
     else:
-        kind = _SCALARS[rule["type"]] if "type" in rule else Any
+        kind = _SCALARS.get(rule.get("type", ""), Any)
     limits = {_LIMITS[name]: rule[name] for name in _LIMITS if name in rule}
     return Annotated[kind, Meta(**limits)] if limits else kind

@@ -83,7 +83,7 @@ def _transcriber(request: TranscribeRequest, fleet: Sequence[Card]) -> tuple[Car
 
 def _model(card: Card, asked: str | None) -> tuple[str | None, ModelCard] | None:
     """The model of `card` that answers to `asked`, if any; a scripted engine only to its name."""
-    if asked is None and card.scripted:
+    if card.scripted and asked != card.id:
         return None
     if asked is None or asked == card.id:
         name = card.default_model

@@ -96,7 +96,7 @@ class Files:
         shutil.rmtree(self.jobs / job, ignore_errors=True)
 
     def read(self, job: str) -> JobFile | None:
-        """A job's file, or None when there is no such job."""
+        """A job's file, or None when there is no such job. A few kB: not worth a thread."""
         try:
             return msgspec.json.decode((self.jobs / job / "job.json").read_bytes(), type=JobFile)
         except FileNotFoundError:

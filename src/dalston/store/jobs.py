@@ -60,8 +60,7 @@ class Jobs:
         self.redis, self.files, self.events, self.keep = redis, files, events, keep
 
     async def submit(self, file: JobFile) -> None:
-        """Make a job durable, then let it run. Idempotent by the job's id."""
-        await asyncio.to_thread(self.files.accept, file)
+        """Let an accepted job run. Idempotent by the job's id."""
         await SUBMIT(
             self.redis,
             job=file.id,
@@ -73,7 +72,7 @@ class Jobs:
 
     async def get(self, job: str) -> Job:
         """A job's present state; raises NotFound."""
-        file = await asyncio.to_thread(self.files.read, job) if _ID.fullmatch(job) else None
+        file = self.files.read(job) if _ID.fullmatch(job) else None
         if file is None:
             raise NotFound(f"There is no job {job[:40]}.")
         if file.outcome is not None:
@@ -105,14 +104,15 @@ class Jobs:
 
     async def finish(self, job: str) -> None:
         """Publish a job whose tasks have all ended: its files first, then its state. Idempotent."""
-        file = await asyncio.to_thread(self.files.read, job)
+        file = self.files.read(job)
         if file is None:
             return
         live, tasks = await self._live(file)
         if live is None:
             return
         error = next((stage.error for stage in live.stages if stage.state == "failed"), None)
-        state = "failed" if error else "completed"
+        cancelled = any(stage.state == "cancelled" for stage in live.stages)
+        state = "failed" if error else "cancelled" if cancelled else "completed"
         file.outcome = Outcome(state, live.created_at, time.time(), live.stages, error)
         outcome = await asyncio.to_thread(self.files.publish, file, tasks[-1].get("token", ""))
         await FINISH(
