@@ -74,7 +74,5 @@ class Host:
         except DalstonError:
             raise
         except Exception as error:
-            raise ModelUnavailable(
-                f"{self.manifest.id} could not load {name}: {type(error).__name__}."
-            ) from None
+            raise ModelUnavailable(f"{name} could not be loaded: {type(error).__name__}.") from error
         return engine

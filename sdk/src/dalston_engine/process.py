@@ -21,17 +21,15 @@ def follow_parent() -> None:
     The pipe works everywhere; on Linux the kernel's own signal also reaches a process that holds
     the interpreter lock.
     """
-    descriptor = os.environ.pop(PARENT_PIPE, "")
-    if not descriptor:
-        return
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if descriptor := os.environ.pop(PARENT_PIPE, ""):
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        threading.Thread(target=_watch, args=(int(descriptor),), name="parent", daemon=True).start()
 
-    def watch() -> None:
-        os.read(int(descriptor), 1)
-        os._exit(0)
 
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+def _watch(pipe: int) -> None:
+    os.read(pipe, 1)
+    os._exit(0)
 
 
 class Lines(logging.Formatter):
