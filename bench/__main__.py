@@ -46,11 +46,15 @@ def main() -> int:
     return int(args.strict and (bool(broken) or any(figure.missed for figure in figures)))
 
 
+def _known(name: str) -> str:
+    if name not in BENCHMARKS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(BENCHMARKS)}")
+    return name
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure what the project claims.")
-    parser.add_argument(
-        "names", nargs="*", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS)
-    )
+    parser.add_argument("names", nargs="*", type=_known, metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
     return parser

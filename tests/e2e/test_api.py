@@ -57,6 +57,7 @@ def test_a_bad_file_is_the_callers_error_and_the_server_stays_well(
     error = answer.json()["error"]
     assert error["code"] == "invalid_audio"
     assert error["message"].endswith(".")
+    assert server.job(error["job"])["state"] == "failed"
     assert server.client.get("/health").status_code == 200
     assert server.client.get("/ready").status_code == 200
 

@@ -56,9 +56,10 @@ def job_json(job: Job, transcript: bytes | None = None) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def error_json(error: DalstonError) -> bytes:
-    """The native error envelope."""
-    return msgspec.json.encode({"error": {"code": error.code, "message": error.message}})
+def error_json(error: DalstonError, job: str | None = None) -> bytes:
+    """The native error envelope, with the job that failed if there is one."""
+    told = {"code": error.code, "message": error.message} | ({"job": job} if job else {})
+    return msgspec.json.encode({"error": told})
 
 
 def _rfc3339(seconds: float | None) -> str | None:

@@ -84,7 +84,8 @@ async def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1000)
 
 async def _ended(state: State, job: Job) -> Response:
     if job.error is not None:
-        raise DalstonError(job.error.message, code=job.error.code, status=job.error.status)
+        error = DalstonError(job.error.message, code=job.error.code, status=job.error.status)
+        return _json(native.error_json(error, job.id), error.status, job.id)
     return _json(native.job_json(job, await _transcript(state, job)), job=job.id)
 
 
