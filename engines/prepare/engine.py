@@ -21,6 +21,8 @@ DEMUXERS = (
 EXACT = {"flac", "wav", "w64", "aiff", "caf", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 """Containers that state their duration rather than have it estimated."""
 RATE = 16_000
+BLOCK = 1 << 20
+"""Bytes written to disk at once."""
 MINIMUM = 0.01
 """Seconds below which nothing counts as decoded."""
 
@@ -36,7 +38,8 @@ class Prepare(Engine):
             )
         except (av.FFmpegError, ValueError) as error:
             raise BadInput(unreadable(source), code="invalid_audio") from error
-        with container, wave.open(str(folder / "audio.wav"), "wb") as wav:
+        target = (folder / "audio.wav").open("wb", buffering=BLOCK)
+        with container, target, wave.open(target, "wb") as wav:
             if not container.streams.audio:
                 raise BadInput("The file has no audio track.", code="invalid_audio")
             wav.setnchannels(1)

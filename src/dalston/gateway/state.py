@@ -14,6 +14,7 @@ from dalston.settings import Settings
 from dalston.store.client import Client, connect, wait_until_up
 from dalston.store.events import Events
 from dalston.store.files import Files
+from dalston.store.fleet import Fleet
 from dalston.store.jobs import Jobs
 
 
@@ -25,6 +26,7 @@ class State:
     redis: Client
     files: Files
     jobs: Jobs
+    fleet: Fleet
     clock: Callable[[], float] = field(default=time.time)
 
     @staticmethod
@@ -39,7 +41,7 @@ async def opened(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     redis = connect(settings.redis_url)
     await wait_until_up(redis)
     files, events = Files(settings.folder), Events(redis)
-    app.state.dalston = State(settings, redis, files, Jobs(redis, files, events, settings.keep))
+    app.state.dalston = State(settings, redis, files, Jobs(redis, files, events, settings.keep), Fleet(redis))
     watching = asyncio.create_task(events.run())
     try:
         yield

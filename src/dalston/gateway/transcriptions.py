@@ -20,7 +20,6 @@ from dalston.gateway.state import State
 from dalston.gateway.upload import Upload
 from dalston.orchestrator.plan import plan
 from dalston.store.files import JobFile
-from dalston.store.fleet import fleet
 from dalston.store.jobs import Job, new_id
 
 router = APIRouter(prefix="/v1/audio/transcriptions", tags=["transcriptions"])
@@ -56,7 +55,9 @@ async def submit(request: Request) -> Response:
         source = await upload.read(request.headers.get("content-type", ""), request.stream())
         refuse_foreign(upload.fields, request.headers.get("x-dalston-api"))
         asked, wait = native.request_of(upload.fields)
-        made = plan(job, asked, await fleet(state.redis))
+        made = plan(job, asked, await state.fleet.cards())
+        if isinstance(made, DalstonError):
+            made = plan(job, asked, await state.fleet.cards(fresh=True))
         if isinstance(made, DalstonError):
             raise made
         file = JobFile(job, "local", state.clock(), source, Raw(msgspec.json.encode(asked)), made)

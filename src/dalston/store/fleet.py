@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 from dalston_engine import keys
 from dalston_engine.types import Card
@@ -9,6 +11,7 @@ from msgspec import Struct
 
 from dalston.store.client import Client
 
+KEPT_S = 1.0
 ALIVE_S = 60.0
 """An engine heard from this recently counts: a crashed one is about to be restarted."""
 
@@ -34,6 +37,21 @@ async def fleet(redis: Client) -> list[Card]:
     """The cards of all engines alive, in the order of their ids."""
     ids = sorted({engine for engine, _, _ in await _seen(redis)})
     return await _cards(redis, ids)
+
+
+class Fleet:
+    """The cards of all engines alive, read at most once a second."""
+
+    def __init__(self, redis: Client) -> None:
+        self._redis = redis
+        self._cards: list[Card] = []
+        self._read_at = float("-inf")
+
+    async def cards(self, fresh: bool = False) -> list[Card]:
+        """The cards as of a second ago at most, or as of now."""
+        if fresh or time.monotonic() - self._read_at > KEPT_S:
+            self._cards, self._read_at = await fleet(self._redis), time.monotonic()
+        return self._cards
 
 
 async def engines(redis: Client) -> list[Engine]:
