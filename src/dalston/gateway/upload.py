@@ -133,19 +133,17 @@ class Upload:
 
     async def _flush(self, last: bool = False) -> None:
         block, self._pending = self._pending, bytearray()
-        await asyncio.to_thread(self._write, block, last)
+        await asyncio.to_thread(self._write, block)
         if last and self.source is not None:
             self.source.bytes, self.source.sha256 = self._size, self._hash.hexdigest()
 
-    def _write(self, block: bytearray, last: bool) -> None:
+    def _write(self, block: bytearray) -> None:
         if self._file is None:
             return
         self._hash.update(block)
         view = memoryview(block)
         while view:
             view = view[os.write(self._file, view) :]
-        if last:
-            os.fsync(self._file)
 
 
 def extension(filename: str) -> str:

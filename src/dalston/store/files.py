@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -103,23 +104,23 @@ class Files:
             return None
 
     def accept(self, file: JobFile) -> None:
-        """Make a new job durable: its file, its folder and the folder's own entry."""
-        _write(self.jobs / file.id / "job.json", msgspec.json.encode(file))
-        _sync(self.jobs / file.id)
+        """Make a new job durable: its upload, its file, its folder and the folder's own entry."""
+        folder = self.jobs / file.id
+        _write(folder, {"job.json": msgspec.json.encode(file)}, with_=list(folder.glob("source*")))
         _sync(self.jobs)
 
     def publish(self, file: JobFile, token: str) -> Outcome:
         """Write the transcript that the sink's attempt `token` left, then the job's outcome."""
         folder, outcome = self.jobs / file.id, file.outcome
         assert outcome is not None
+        files = {}
         if outcome.state == "completed":
             try:
-                _write(folder / "transcript.json", (folder / file.sink.id / token / RESULT).read_bytes())
+                files["transcript.json"] = (folder / file.sink.id / token / RESULT).read_bytes()
             except FileNotFoundError:
                 outcome.state = "failed"
                 outcome.error = ErrorRecord("result_lost", "The job's result is not on disk.")
-        _write(folder / "job.json", msgspec.json.encode(file))
-        _sync(folder)
+        _write(folder, files | {"job.json": msgspec.json.encode(file)})
         return outcome
 
     def transcript(self, job: str) -> bytes | None:
@@ -130,18 +131,23 @@ class Files:
             return None
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file as a whole; durable once its folder is synced."""
-    aside = path.with_suffix(".part")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
+def _write(folder: Path, files: dict[str, bytes], with_: Sequence[Path] = ()) -> None:
+    """Replace files in their order, each as a whole, and make them and those of `with_` durable.
+
+    All contents are written before the first is synced: one commit of the file system serves all.
+    """
+    asides = [folder / f"{name}.part" for name in files]
+    for aside, content in zip(asides, files.values(), strict=True):
+        aside.write_bytes(content)
+    for path in (*with_, *asides):
+        _sync(path)
+    for aside in asides:
+        aside.rename(aside.with_suffix(""))
+    _sync(folder)
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
