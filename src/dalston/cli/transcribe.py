@@ -155,7 +155,7 @@ class _Lines:
 
     def __call__(self, job: Any) -> None:
         for stage in job["stages"]:
-            if stage["state"] != "waiting" and stage["stage"] not in self.told:
+            if stage["state"] not in {"waiting", "skipped"} and stage["stage"] not in self.told:
                 self.told.add(stage["stage"])
                 _say(f"{self.name}: {stage['stage']} ({stage['engine']})")
 
