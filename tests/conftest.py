@@ -75,7 +75,7 @@ def _fault(client: Any, key: str) -> str | None:
     if client.ttl(key) >= 0 or family.lifetime == "permanent":
         return None
     if family.lifetime == "job":
-        job = client.hget(key, "id" if family is keys.JOB else "job")
+        job = key.split(":")[-1].split(".")[0]
         if job and client.zscore(keys.ACTIVE(), job) is not None:
             return None
     return f"has no TTL, though its lifetime is {family.lifetime!r}"

@@ -3,7 +3,8 @@
 DalstonError
 ├── BadRequest          a field is missing, unknown or malformed
 │   ├── UploadTooLarge  the body is over the limit
-│   └── NotFound        no such job
+│   ├── NotFound        no such job
+│   └── Conflict        the job's state does not allow it
 ├── Refusal             nothing alive can do what is asked
 └── Unavailable         a part of the server is away
 """
@@ -29,6 +30,12 @@ class NotFound(BadRequest):
     """There is no such job."""
 
     code, status = "not_found", 404
+
+
+class Conflict(BadRequest):
+    """The job's state does not allow this."""
+
+    code, status = "conflict", 409
 
 
 class Refusal(DalstonError):

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 PREFIX = "DALSTON_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_TIMES = {"S": 1, "M": 60, "H": 3600, "D": 86_400}
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -45,8 +46,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     """More folders of engines, separated as in PATH."""
     max_upload: str = "5GB"
     """The largest accepted recording."""
-    keep: Annotated[int, Meta(ge=0)] = 86_400
+    keep: Annotated[int, Meta(ge=60)] = 86_400
     """Seconds a finished job stays in Redis; its files stay longer."""
+    retention: str = ""
+    """How long a finished job's files stay, such as 12h or 30d; empty: until they are deleted."""
+    engine_absent_timeout: str = "10m"
+    """How long tasks wait for an engine that is gone before they are given to another, or fail."""
     offline: bool = False
     """True: no model is ever fetched."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -66,6 +71,23 @@ class Settings(Struct, frozen=True, kw_only=True):
         if not match:
             raise ValueError("expected a size such as 500MB or 2GB")
         return int(float(match[1]) * _UNITS[match[2]])
+
+    @property
+    def retention_s(self) -> int | None:
+        """`retention` in seconds, or None; raises ValueError for what is no time."""
+        return _seconds(self.retention) if self.retention else None
+
+    @property
+    def engine_absent_s(self) -> int:
+        """`engine_absent_timeout` in seconds; raises ValueError for what is no time."""
+        return _seconds(self.engine_absent_timeout)
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"(\d+)\s*([SMHD])", text.strip().upper())
+    if not match:
+        raise ValueError("expected a time such as 90s, 10m, 12h or 30d")
+    return int(match[1]) * _TIMES[match[2]]
 
 
 def sources(**given: Any) -> dict[str, tuple[Any, str]]:
@@ -96,7 +118,8 @@ def load(**given: Any) -> Settings:
     found, problems = sources(**given), []
     for name, (value, source) in found.items():
         try:
-            _ = msgspec.convert({name: value}, Settings, strict=False).max_upload_bytes
+            one = msgspec.convert({name: value}, Settings, strict=False)
+            _ = one.max_upload_bytes, one.retention_s, one.engine_absent_s
         except ValueError as error:
             label = source if source.startswith(PREFIX) else f"{name} ({source})"
             problems.append(f"{label} = {value!r}: {error}")

@@ -4,6 +4,7 @@ DalstonError
 ├── BadInput            the caller's file or options are at fault: never tried again
 ├── ModelUnavailable    the model cannot be found or loaded
 ├── Retry               something passing went wrong: try again later
+│   └── DiskFull        the data folder's disk is full: try again, uncounted, until there is space
 └── Interrupted         the task must stop now; not a fault
     ├── Cancelled       its job was cancelled
     ├── Drained         this process is asked to stop: the task goes back to its queue
@@ -64,6 +65,12 @@ class Retry(DalstonError):
     """Something passing went wrong; the task is tried again."""
 
     code, status, retryable = "engine_error", 500, True
+
+
+class DiskFull(Retry):
+    """The server's disk is full; the work goes on once there is space."""
+
+    code, status, outcome = "disk_full", 507, "postponed"
 
 
 class Interrupted(DalstonError):

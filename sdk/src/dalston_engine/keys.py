@@ -24,23 +24,32 @@ class Key(Struct, frozen=True):
 GROUP = "engines"
 """The consumer group of every engine queue."""
 
-JOB = Key("dalston:job:{job}", "hash", "job", "submit, claim, settle, reclaim, finish")
-"""State, owner, request, times, error, count of open tasks."""
+JOB = Key("dalston:job:{job}", "hash", "job", "submit, claim, settle, sweep, cancel, finish, revive, replan")
+"""State, owner, request, times, error, its tasks, count of open ones, version of the plan."""
 
-TASK = Key("dalston:task:{task}", "hash", "job", "submit, claim, renew, settle, reclaim, promote")
-"""State, attempt, claim token, engine, needs, dependents, params, times, error."""
+TASK = Key("dalston:task:{task}", "hash", "job", "every script but heartbeat and tidy")
+"""State, attempt, claim token, engine, queue entry, needs, dependents, params, times, error."""
 
-QUEUE = Key("dalston:queue:{engine}", "stream", "permanent", "submit, settle, reclaim, promote")
+QUEUE = Key("dalston:queue:{engine}", "stream", "permanent", "every script that queues, ends or withdraws")
 """An engine's ready tasks."""
 
-QUEUE_HIGH = Key("dalston:queue:{engine}:high", "stream", "permanent", "submit, settle, reclaim, promote")
+QUEUE_HIGH = Key("dalston:queue:{engine}:high", "stream", "permanent", "as its queue")
 """The lane that is served first."""
 
-WORK = Key("dalston:queue:orchestrator", "stream", "permanent", "settle, reclaim")
-"""What only an orchestrator does: publishing a job whose tasks have all ended."""
+QUEUES = Key("dalston:queues", "set", "permanent", "every script that queues")
+"""The engines that ever had a task."""
 
-DELAYED = Key("dalston:delayed", "zset", "permanent", "settle, promote")
+WORK = Key("dalston:queue:orchestrator", "stream", "permanent", "settle, sweep, cancel, fail")
+"""What only an orchestrator does: publishing a job whose tasks have all ended, growing a plan."""
+
+DELAYED = Key("dalston:delayed", "zset", "permanent", "settle, sweep, cancel, finish, revive, replan, forget")
 """Tasks to try again, by when."""
+
+DEAD = Key("dalston:dead:{engine}", "stream", "permanent", "settle, sweep, fail, revive, forget, tidy")
+"""Dead letters: tasks that were given up, capped."""
+
+SWEEP = Key("dalston:sweep", "hash", "permanent", "sweep")
+"""When the last sweep was, and from when on leases count."""
 
 EVENTS = Key("dalston:events", "stream", "permanent", "every script")
 """Transitions, capped, for observers only."""
@@ -49,15 +58,18 @@ ENGINES = Key("dalston:engines", "zset", "permanent", "heartbeat")
 """`engine/instance` by its last heartbeat."""
 
 ENGINE = Key("dalston:engine:{engine}", "hash", "permanent", "heartbeat")
-"""An engine's capability card."""
+"""An engine's capability card, and when any instance was last heard from."""
 
 INSTANCE = Key("dalston:engine:{engine}:{instance}", "hash", "heartbeat", "heartbeat")
 """One running engine: state, tasks settled, last heartbeat."""
 
-JOBS = Key("dalston:jobs", "zset", "permanent", "submit")
+JOBS = Key("dalston:jobs", "zset", "permanent", "submit, forget")
 """Jobs by creation."""
 
-ACTIVE = Key("dalston:jobs:active", "zset", "permanent", "submit, finish")
+ACTIVE = Key("dalston:jobs:active", "zset", "permanent", "submit, finish, revive, forget")
 """Jobs that have not ended."""
+
+EXPIRY = Key("dalston:jobs:expiry", "zset", "permanent", "finish, revive, forget")
+"""Ended jobs by the end of their retention."""
 
 ALL = {name: value for name, value in list(globals().items()) if isinstance(value, Key)}

@@ -48,6 +48,8 @@ class Manifest(About, forbid_unknown_fields=True):
 
     models: dict[str, Model] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    deadline: int = 6 * 3600
+    """Seconds after which a task that has not returned is given up, and its process with it."""
 
 
 class BadManifest(DalstonError):

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 import redis
+from redis import exceptions as raised
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as Unreachable
-from redis.exceptions import TimeoutError as Unanswered
+from redis.connection import DefaultParser
 from redis.retry import Retry as Retries
 
 from dalston_engine import keys
@@ -27,11 +27,14 @@ from dalston_engine.types import Card, Task
 WAIT_MS = 4000
 HEARTBEAT_TTL_S = 30
 RETRY_DELAY_MS = 1000
+POSTPONE_MS = 5000
 ATTEMPTS = 3
 """How often a task is tried before it fails for good."""
 
-AWAY = (Unreachable, Unanswered)
-"""What a call raises while Redis cannot be reached."""
+# Redis says MISCONF while its own disk takes no writes; redis-py has no class for that.
+DefaultParser.EXCEPTION_CLASSES["MISCONF"] = raised.ReadOnlyError
+AWAY = (raised.ConnectionError, raised.TimeoutError, raised.ReadOnlyError, raised.OutOfMemoryError)
+"""What a call raises while Redis cannot be reached or takes no writes: wait, and try again."""
 
 
 def connect(url: str) -> redis.Redis:
@@ -47,13 +50,12 @@ class Queue:
 
     def __init__(self, url: str, engine: str, instance: str) -> None:
         self.redis, self.engine, self.instance = connect(url), engine, instance
+        self._names = {"engine": engine, "instance": instance}
         self._lanes: dict[Any, Any] = {keys.QUEUE_HIGH(engine=engine): "0", keys.QUEUE(engine=engine): "0"}
 
     def claim(self) -> Task | None:
         """Lease a waiting task, or remember where the lanes end."""
-        answer, *rest = script("claim")(
-            self.redis, engine=self.engine, instance=self.instance, token=secrets.token_hex(8)
-        )
+        answer, *rest = self._run("claim", **self._names, token=secrets.token_hex(8))
         if answer == "TASK":
             return msgspec.json.decode(rest[0], type=Task)
         self._lanes = dict(zip(self._lanes, rest, strict=True))
@@ -65,33 +67,29 @@ class Queue:
 
     def renew(self, task: Task, progress: float | None) -> str:
         """Extend the lease; answers OK, CANCELLED or LOST."""
-        return str(script("renew")(self.redis, task=task.id, token=task.token, progress=progress))
+        return str(self._run("renew", task=task.id, token=task.token, progress=progress))
 
     def settle(
         self, task: Task, outcome: str, seconds: float | None = None, error: ErrorRecord | None = None
     ) -> str:
-        """End the lease; tried until Redis answers OK or LOST."""
-        values: dict[str, Any] = {
-            "task": task.id,
-            "token": task.token,
-            "outcome": outcome,
-            "seconds": seconds,
-            "error": msgspec.json.encode(error).decode() if error else None,
-            "delay": RETRY_DELAY_MS * 2 ** (task.attempt - 1),
-            "attempts": ATTEMPTS,
-        }
+        """End the lease; tried until Redis answers OK, CANCELLED or LOST."""
+        delay = POSTPONE_MS if outcome == "postponed" else RETRY_DELAY_MS * 2 ** (task.attempt - 1)
+        values = {"task": task.id, "token": task.token, "outcome": outcome, "seconds": seconds,
+                  "error": msgspec.json.encode(error) if error else None, "delay": delay}  # fmt: skip
         while True:
             with contextlib.suppress(*AWAY):
-                return str(script("settle")(self.redis, **values))
+                return str(self._run("settle", **values, attempts=ATTEMPTS))
             time.sleep(0.2)
 
     def heartbeat(self, card: Card, state: str, tasks: int) -> None:
         """Tell the fleet this instance is alive."""
-        values: dict[str, Any] = {"card": msgspec.json.encode(card).decode(), "state": state, "tasks": tasks}
-        values |= {"engine": self.engine, "instance": self.instance, "ttl": HEARTBEAT_TTL_S}
-        script("heartbeat")(self.redis, **values)
+        told = msgspec.json.encode(card)
+        self._run("heartbeat", **self._names, card=told, state=state, tasks=tasks, ttl=HEARTBEAT_TTL_S)
 
     def leave(self) -> None:
         """Take this instance out of the fleet."""
-        self.redis.delete(keys.INSTANCE(engine=self.engine, instance=self.instance))
-        self.redis.zrem(keys.ENGINES(), f"{self.engine}/{self.instance}")
+        self.redis.delete(keys.INSTANCE(**self._names))
+        self.redis.zadd(keys.ENGINES(), {f"{self.engine}/{self.instance}": 0})
+
+    def _run(self, name: str, **values: Any) -> Any:
+        return script(name)(self.redis, **values)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
 from msgspec import Struct
+from redis.exceptions import NoScriptError
 
 from dalston_engine import keys
 
@@ -23,13 +25,21 @@ class Script(Struct, frozen=True):
     name: str
     args: tuple[str, ...]
     text: str
+    sha: str
 
     def __call__(self, client: Any, **values: str | int | float | None) -> Any:
-        """Run the script; with an asyncio client the answer is awaitable."""
-        if set(values) != set(self.args):
+        """Run the script."""
+        argv = self.argv(values)
+        try:
+            return client.evalsha(self.sha, 0, *argv)
+        except NoScriptError:
+            return client.eval(self.text, 0, *argv)
+
+    def argv(self, values: dict[str, Any]) -> list[Any]:
+        """Named arguments in their order; raises TypeError for others than those declared."""
+        if values.keys() != set(self.args):
             raise TypeError(f"script {self.name} takes {self.args}, not {tuple(values)}")
-        argv = ["" if values[arg] is None else values[arg] for arg in self.args]
-        return client.register_script(self.text)(args=argv)
+        return ["" if values[arg] is None else values[arg] for arg in self.args]
 
 
 @cache
@@ -38,7 +48,9 @@ def script(name: str, package: str = __package__) -> Script:
     body = _read(package, name)
     args = tuple(body.splitlines()[0].removeprefix("-- args:").split())
     arguments = "".join(f"local {arg} = ARGV[{n}]\n" for n, arg in enumerate(args, 1))
-    return Script(name, args, _key_functions() + _read(__package__, "lib") + arguments + body)
+    libraries = "".join(_read(home, "lib") for home in dict.fromkeys((__package__, package)))
+    text = _key_functions() + libraries + arguments + body
+    return Script(name, args, text, sha1(text.encode()).hexdigest())  # noqa: S324
 
 
 @cache

@@ -72,6 +72,8 @@ class Media(Struct, omit_defaults=True):
     bit_rate: int | None = None
     """Bits per second, when the container states it."""
     video: bool = False
+    parts: int | None = None
+    """How many parts prepare left to be transcribed each by itself; absent: the whole."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -123,6 +125,8 @@ class Task(Struct):
     params: str = "{}"
     """JSON object, already validated against the engine's schema."""
     needs: list[Need] = field(default_factory=list)
+    part: int | None = None
+    """Which part of the recording, counted from 0; None: all of it."""
 
 
 class ModelCard(Struct, omit_defaults=True):

@@ -9,7 +9,9 @@ What holds at any moment:
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
 import sys
 import threading
@@ -21,7 +23,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from dalston_engine.errors import Cancelled, DalstonError, Drained, ErrorRecord, LeaseLost
+from dalston_engine.errors import Cancelled, DalstonError, DiskFull, Drained, ErrorRecord, LeaseLost
 from dalston_engine.host import Host
 from dalston_engine.queue import AWAY, Queue
 from dalston_engine.types import Task
@@ -29,13 +31,13 @@ from dalston_engine.workspace import Workspace
 
 log = logging.getLogger("dalston.engine")
 
-RENEW_S = 1.0
+RENEW_S = 0.9
 HEARTBEAT_EVERY = 5
-GLYPHS = {"completed": "←", "failed": "!", "retry": "↻"}
+GLYPHS = {"started": "→", "completed": "←", "failed": "!", "retry": "↻", "postponed": "↻"}
 
 
 class Outcome(Struct):
-    """How an attempt ended: completed, failed, retry, released, cancelled or lost (nobody is told)."""
+    """How an attempt ended: completed, failed, retry, postponed, released, cancelled or lost (not told)."""
 
     word: str
     seconds: float | None = None
@@ -51,7 +53,7 @@ class Keeper(threading.Thread):
 
     def __init__(self, queue: Queue, host: Host) -> None:
         super().__init__(name="keeper", daemon=True)
-        self.queue, self.card = queue, host.card()
+        self.queue, self.card, self.deadline = queue, host.card(), host.manifest.deadline
         self.stopping = threading.Event()
         self.draining = False
         self.condition, self.settled = "", 0
@@ -63,6 +65,8 @@ class Keeper(threading.Thread):
             beat += 1
             try:
                 if task := self._task:
+                    if time.monotonic() - self._since > self.deadline:
+                        self._give_up(task)
                     word = self.queue.renew(task, self._progress)
                     self._word = word if self._task is task else "OK"
                 if beat % HEARTBEAT_EVERY == 0:
@@ -79,6 +83,7 @@ class Keeper(threading.Thread):
         """Keep this task's lease from now on, or none."""
         self._task, self._word = task, "OK"
         self._progress: float | None = None
+        self._since: float = time.monotonic()
 
     def report(self, fraction: float) -> None:
         """Note the task's progress; raises Interrupted when it must stop."""
@@ -87,6 +92,14 @@ class Keeper(threading.Thread):
             raise Drained
         if self._word != "OK":
             raise Cancelled if self._word == "CANCELLED" else LeaseLost
+
+    def _give_up(self, task: Task) -> None:
+        """End the process: nothing else stops a method that does not return."""
+        message = f"{task.engine} did not finish within {self.deadline} s."
+        error = ErrorRecord("deadline", message, 504)
+        self.queue.settle(task, "retry", error=error)
+        _log(task, "retry", self.deadline, error)
+        os._exit(70)
 
 
 class Worker:
@@ -118,6 +131,8 @@ class Worker:
         """Do the task; every way it can end becomes an outcome."""
         try:
             with Workspace(self.jobs, task) as workspace:
+                if workspace.done.exists():  # settled before, but Redis does not know
+                    return Outcome("completed")
                 params = msgspec.json.decode(task.params)
                 result, seconds = self.host.perform(params, workspace.arguments(), self.keeper.report)
                 workspace.publish(result)
@@ -126,6 +141,8 @@ class Worker:
             word = error.outcome or ("retry" if error.retryable else "failed")
             return Outcome(word, error=error.record)
         except Exception as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                return Outcome("postponed", error=DiskFull().record)
             # The exception's own text may quote the recording, so only its type and place are told.
             kind, place = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
             log.error("task %s: %s in the engine at\n%s", task.id, kind, place)
@@ -139,14 +156,17 @@ class Worker:
             self._idle = True
             return self.queue.wait()
         started = time.monotonic()
+        _log(task, "started", 0)
         self.keeper.hold(task)
         outcome = self.perform(task)
         self.keeper.hold(None)
         word = "LOST"
         if outcome.word != "lost":
             word = self.queue.settle(task, outcome.word, outcome.seconds, outcome.error)
+        if word != "OK":
+            Workspace(self.jobs, task).discard()
         self.keeper.settled += word == "OK"
-        _log(task, outcome, word, time.monotonic() - started)
+        _log(task, outcome.word if word == "OK" else "lost", time.monotonic() - started, outcome.error)
 
     def _preload(self, model: str | None) -> None:
         if model is not None:
@@ -173,7 +193,7 @@ class Worker:
             raise Stopped
 
 
-def _log(task: Task, outcome: Outcome, word: str, seconds: float) -> None:
-    glyph = GLYPHS.get(outcome.word, "⊘") if word == "OK" else "⊘"
-    line = f"{glyph} {task.engine:14}  task {task.id}  try {task.attempt}"
-    log.info("%6.2fs %s  %s", seconds, line, outcome.error.code if outcome.error else "")
+def _log(task: Task, what: str, seconds: float, error: ErrorRecord | None = None) -> None:
+    name, code = task.id.removeprefix(f"{task.job}."), error.code if error else ""
+    line = f"{task.engine:14}  {name}  job {task.job}  try {task.attempt}  {code}"
+    log.info("%7.2fs %s %s", seconds, GLYPHS.get(what, "⊘"), line.rstrip())

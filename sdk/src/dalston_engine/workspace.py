@@ -3,7 +3,7 @@
     jobs/{job}/source.*                 the upload
     jobs/{job}/{task}/{token}/          what an attempt left, renamed into place when it is whole
         result.json                     the stage's result
-        audio.wav                       prepare only
+        audio.wav, or audio-0.wav, …    prepare only: the whole, or its parts
 
 The token of the settled attempt is the one that counts. The job's own folder is never made here,
 so a task of a deleted job cannot bring it back.
@@ -36,6 +36,12 @@ class JobGone(BadInput):
     code, status = "job_gone", 410
 
 
+class ArtifactLost(BadInput):
+    """What an earlier stage wrote is gone; the job starts over once."""
+
+    code, status = "artifact_lost", 500
+
+
 class Workspace:
     """The files of one attempt at a task: what it reads, and a folder for what it writes."""
 
@@ -55,6 +61,10 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def discard(self) -> None:
+        """Remove what this attempt left: another one counts, or none."""
+        shutil.rmtree(self.done, ignore_errors=True)
+
     def publish(self, result: Any) -> None:
         """Write the result and put the whole folder in its place."""
         (self.folder / RESULT).write_bytes(encode(result))
@@ -62,7 +72,10 @@ class Workspace:
 
     def arguments(self) -> list[Any]:
         """What the stage's method is given, in order."""
-        return [self.argument(name) for name in STAGES[self.task.stage].takes]
+        try:
+            return [self.argument(name) for name in STAGES[self.task.stage].takes]
+        except (FileNotFoundError, EOFError, msgspec.DecodeError):
+            raise ArtifactLost from None
 
     def argument(self, name: str) -> Any:
         """One input by its name in the stage contract."""
@@ -72,7 +85,8 @@ class Workspace:
             case "folder":
                 return self.folder
             case "audio":
-                return Audio(self._path(self._from("prepare")[0]) / AUDIO)
+                path = self._path(self._from("prepare")[0]) / AUDIO
+                return Audio(path if self.task.part is None else path.with_stem(f"audio-{self.task.part}"))
             case "parts":
                 return Parts(
                     media=self._result(self._from("prepare")[0]),

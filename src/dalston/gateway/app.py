@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from collections.abc import AsyncIterator
 
-from dalston_engine.errors import DalstonError
+from dalston_engine.errors import DalstonError, DiskFull
 from dalston_engine.queue import AWAY
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -39,7 +40,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     app.include_router(transcriptions.router)
     app.include_router(fleet.router)
-    for kind in (DalstonError, RequestValidationError, HTTPException, ClientDisconnect, *AWAY, Exception):
+    for kind in (
+        DalstonError,
+        RequestValidationError,
+        HTTPException,
+        ClientDisconnect,
+        OSError,
+        *AWAY,
+        Exception,
+    ):
         app.add_exception_handler(kind, _answer)
     return app
 
@@ -63,5 +72,7 @@ def _known(error: Exception) -> DalstonError:
         case ClientDisconnect():
             return BadRequest("The client hung up.", status=499)
     if isinstance(error, AWAY):
-        return Unavailable("The server's Redis cannot be reached; try again soon.")
+        return Unavailable("The server's Redis cannot be reached or takes no writes; try again soon.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("The server's disk is full; try again when there is space.")
     return DalstonError("Something went wrong in the server; its log says what.")

@@ -11,8 +11,10 @@ from dalston_engine.queue import AWAY
 from fastapi import APIRouter, Query, Request, Response
 
 from dalston.errors import Unavailable
+from dalston.gateway import native
 from dalston.gateway.state import State
 from dalston.store.fleet import engines as running
+from dalston.store.letters import letters
 
 router = APIRouter()
 NEEDED = ("prepare", "transcribe", "merge")
@@ -26,6 +28,13 @@ async def list_engines(request: Request) -> Response:
     found = await running(State.of(request).redis)
     listed = [msgspec.to_builtins(e.card) | {"instances": e.instances} for e in found]
     return _json({"engines": listed})
+
+
+@router.get("/v1/dead-letters", summary="List dead letters", tags=["engines"])
+async def list_letters(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Response:
+    """Tasks that were given up after their last attempt, newest first; retry their jobs to try again."""
+    found = await letters(State.of(request).redis, limit)
+    return _json({"dead_letters": [native.letter(letter) for letter in found]})
 
 
 @router.get("/health", summary="Liveness", tags=["health"])

@@ -12,9 +12,10 @@ from msgspec import Raw
 
 from dalston.errors import BadRequest
 from dalston.orchestrator.request import TranscribeRequest
-from dalston.store.jobs import Job
+from dalston.store.jobs import Job, StageResult
+from dalston.store.letters import Letter
 
-NATIVE_ONLY = {"wait", "speaker_detection"}
+NATIVE_ONLY = {"wait", "speaker_detection", "priority"}
 """Fields that no other dialect has."""
 
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -29,11 +30,15 @@ def request_of(fields: Mapping[str, Sequence[str]]) -> tuple[TranscribeRequest, 
         values[name] = texts[0]
     wait = truth("wait", values.pop("wait", "false"))
     words = values.pop("word_timestamps", None)
+    priority = values.pop("priority", "normal")
+    if priority not in ("normal", "high"):
+        raise BadRequest("The field `priority` is normal or high.", code="invalid_option")
     return TranscribeRequest(
         model=values.pop("model", None) or None,
         language=values.pop("language", None) or None,
         speaker_detection=values.pop("speaker_detection", "none"),
         word_timestamps=None if words is None else truth("word_timestamps", words),
+        priority="high" if priority == "high" else "normal",
         options=values,
     ), wait
 
@@ -50,10 +55,20 @@ def job_json(job: Job, transcript: bytes | None = None) -> bytes:
     """A job with its transcript's fields, which are not decoded again."""
     fields: dict[str, Any] = {name: getattr(job, name) for name in job.__struct_fields__}
     fields |= {"created_at": _rfc3339(job.created_at), "finished_at": _rfc3339(job.finished_at)}
-    fields = {name: value for name, value in fields.items() if value is not None}
+    fields = {name: value for name, value in fields.items() if value is not None and value != []}
     if transcript is not None:
         fields |= msgspec.json.decode(transcript, type=dict[str, Raw])
     return msgspec.json.encode(fields)
+
+
+def stage_json(job: str, results: list[StageResult]) -> bytes:
+    """What a stage's tasks have left so far."""
+    return msgspec.json.encode({"id": job, "tasks": results})
+
+
+def letter(letter: Letter) -> dict[str, Any]:
+    """A dead letter's fields."""
+    return msgspec.structs.asdict(letter) | {"at": _rfc3339(letter.at)}
 
 
 def error_json(error: DalstonError, job: str | None = None) -> bytes:

@@ -41,7 +41,8 @@ async def opened(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     redis = connect(settings.redis_url)
     await wait_until_up(redis)
     files, events = Files(settings.folder), Events(redis)
-    app.state.dalston = State(settings, redis, files, Jobs(redis, files, events, settings.keep), Fleet(redis))
+    jobs = Jobs(redis, files, events, settings.keep, settings.retention_s)
+    app.state.dalston = State(settings, redis, files, jobs, Fleet(redis))
     watching = asyncio.create_task(events.run())
     try:
         yield

@@ -33,6 +33,7 @@ _FORM = {
         "language": {"type": "string", "description": "ISO 639-1; detected when absent"},
         "speaker_detection": {"type": "string", "enum": ["none"], "default": "none"},
         "word_timestamps": {"type": "boolean", "description": "Words with their times"},
+        "priority": {"type": "string", "enum": ["normal", "high"], "default": "normal"},
         "wait": {"type": "boolean", "default": False, "description": "Answer when the job has ended"},
     },
     "additionalProperties": {"description": "An option of the engine, see GET /v1/engines"},
@@ -60,7 +61,8 @@ async def submit(request: Request) -> Response:
             made = plan(job, asked, await state.fleet.cards(fresh=True))
         if isinstance(made, DalstonError):
             raise made
-        file = JobFile(job, "local", state.clock(), source, Raw(msgspec.json.encode(asked)), made)
+        told, high = Raw(msgspec.json.encode(asked)), asked.priority == "high"
+        file = JobFile(job, "local", state.clock(), source, told, made, high)
         await asyncio.to_thread(state.files.accept, file)
     await state.jobs.submit(file)
     if not wait:
@@ -69,9 +71,16 @@ async def submit(request: Request) -> Response:
 
 
 @router.get("/{job}", summary="Read a job")
-async def read(request: Request, job: str, wait: Annotated[float, Query(ge=0, le=600)] = 0) -> Response:
+async def read(
+    request: Request,
+    job: str,
+    wait: Annotated[float, Query(ge=0, le=600)] = 0,
+    stage: Annotated[str | None, Query(description="Instead: what this stage has left so far")] = None,
+) -> Response:
     """A job's state and, once it is completed, its transcript; `wait` seconds for its end."""
     state = State.of(request)
+    if stage is not None:
+        return _json(native.stage_json(job, await state.jobs.stage(job, stage)))
     found = await (state.jobs.wait(job, wait) if wait else state.jobs.get(job))
     return _json(native.job_json(found, await _transcript(state, found)))
 
@@ -81,6 +90,25 @@ async def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1000)
     """The newest jobs, without their transcripts."""
     jobs = await State.of(request).jobs.newest(limit)
     return _json(msgspec.json.encode({"jobs": [Raw(native.job_json(job)) for job in jobs]}))
+
+
+@router.post("/{job}/cancel", summary="Cancel a job")
+async def cancel(request: Request, job: str) -> Response:
+    """End a job now and keep it; a running engine stops at its next report of progress."""
+    return _json(native.job_json(await State.of(request).jobs.cancel(job)))
+
+
+@router.post("/{job}/retry", status_code=202, summary="Retry a job")
+async def retry(request: Request, job: str) -> Response:
+    """Run those tasks of a failed or cancelled job again that did not complete."""
+    return _json(native.job_json(await State.of(request).jobs.retry(job)), 202, job)
+
+
+@router.delete("/{job}", status_code=204, summary="Delete a job")
+async def delete(request: Request, job: str) -> Response:
+    """Remove a job with its recording and its transcript, whatever it is doing."""
+    await State.of(request).jobs.delete(job)
+    return Response(status_code=204)
 
 
 async def _ended(state: State, job: Job) -> Response:

@@ -19,8 +19,9 @@ async def main() -> None:
     settings = settings_.load()
     redis = connect(settings.redis_url)
     await wait_until_up(redis)
-    jobs = Jobs(redis, Files(settings.folder), Events(redis), settings.keep)
-    running = asyncio.ensure_future(Orchestrator(redis, jobs).run())
+    files = Files(settings.folder)
+    jobs = Jobs(redis, files, Events(redis), settings.keep, settings.retention_s)
+    running = asyncio.ensure_future(Orchestrator(redis, files, jobs, settings.engine_absent_s).run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     try:

@@ -1,6 +1,7 @@
-"""The orchestrator's two loops: work that settling hands it, and a sweep every second.
+"""The orchestrator's two loops: work that settling hands it, and upkeep every second.
 
-Any number of orchestrators run; every step is idempotent, so none of them leads.
+Any number of orchestrators run; every step is idempotent, so none of them leads. Work is leased like
+a task: what an orchestrator that died had taken is taken up by another after one lease.
 """
 
 from __future__ import annotations
@@ -9,85 +10,95 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from dalston_engine import keys
-from dalston_engine.errors import ErrorRecord
-from dalston_engine.queue import ATTEMPTS, AWAY
+from dalston_engine.queue import AWAY
+from dalston_engine.types import Media
 from redis.exceptions import ResponseError
 
+from dalston.orchestrator.growth import grown
+from dalston.orchestrator.upkeep import LEASE_MS, Upkeep, replan
 from dalston.store.client import BLOCK_MS, Client
+from dalston.store.files import Files
 from dalston.store.jobs import Jobs
-from dalston.store.scripts import PROMOTE, RECLAIM
+from dalston.store.snapshot import Snapshot
 
 log = logging.getLogger("dalston.orchestrator")
 
 GROUP = "orchestrators"
-LEASE_MS = 15_000
-SWEEP_S = 1.0
+BATCH = 16
 
 
 class Orchestrator:
     """One orchestrator at work."""
 
-    def __init__(self, redis: Client, jobs: Jobs) -> None:
-        self.redis, self.jobs = redis, jobs
+    def __init__(self, redis: Client, files: Files, jobs: Jobs, absent_s: int) -> None:
+        self.redis, self.files, self.jobs = redis, files, jobs
+        self.upkeep = Upkeep(redis, files, jobs, absent_s)
         self.name = secrets.token_hex(4)
 
     async def run(self) -> None:
         """Work and sweep until cancelled."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._patiently(self._work))
-            loops.create_task(self._patiently(self._sweep))
+            loops.create_task(self._patiently(self._late))
+            loops.create_task(self._patiently(self.upkeep.turn))
 
-    async def _patiently(self, step: object) -> None:
-        assert callable(step)
+    async def grow(self, job: str, task: str) -> None:
+        """Put a settled task's findings into its job's plan. Idempotent."""
+        while True:
+            found = await Snapshot.of(self.redis, job)
+            grower = next((one for one in found.tasks if one.plan.id == task), None) if found else None
+            if found is None or grower is None or not grower.plan.grows:
+                return
+            result = await asyncio.to_thread(self.files.result, job, grower.artifact)
+            parts = msgspec.json.decode(result, type=Media).parts if result else None
+            change = grown([one.plan for one in found.tasks], parts)
+            if await replan(self.redis, job, found.version, change) != "STALE":
+                return
+
+    async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await step()
             except AWAY:
-                log.warning("redis cannot be reached; still trying")
+                log.warning("redis cannot be reached or takes no writes; still trying")
                 await asyncio.sleep(0.5)
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
-                with contextlib.suppress(ResponseError):  # the other loop was first
+                with contextlib.suppress(ResponseError):  # another loop was first
                     await self.redis.xgroup_create(keys.WORK(), GROUP, id="0", mkstream=True)
 
     async def _work(self) -> None:
-        streams = await self.redis.xreadgroup(GROUP, self.name, {keys.WORK(): ">"}, count=16, block=BLOCK_MS)
-        for entry, work in streams[0][1] if streams else []:
-            await self._do(entry, work)
+        streams = await self.redis.xreadgroup(
+            GROUP, self.name, {keys.WORK(): ">"}, count=BATCH, block=BLOCK_MS
+        )
+        await self._do_all(streams[0][1] if streams else [])
+
+    async def _late(self) -> None:
+        """Take up what another orchestrator, or this one on a full disk, did not finish."""
+        _, late, *_ = await self.redis.xautoclaim(keys.WORK(), GROUP, self.name, LEASE_MS, count=BATCH)
+        await self._do_all(late)
+        if len(late) < BATCH:
+            await asyncio.sleep(LEASE_MS / 1000 / 5)
+
+    async def _do_all(self, entries: list[tuple[str, dict[str, str]]]) -> None:
+        await asyncio.gather(*(self._do(entry, work) for entry, work in entries))
 
     async def _do(self, entry: str, work: dict[str, str]) -> None:
         try:
-            await self.jobs.finish(work["job"])
+            if work["work"] == "grow":
+                await self.grow(work["job"], work["task"])
+            else:
+                await self.jobs.finish(work["job"])
         except OSError as error:
-            log.error("job %s cannot be published yet: %s", work["job"], error.strerror)
+            log.error("job %s cannot be written, trying again in a while: %s", work["job"], error.strerror)
             return
         async with self.redis.pipeline() as pipe:
             pipe.xack(keys.WORK(), GROUP, entry)
             pipe.xdel(keys.WORK(), entry)
             await pipe.execute()
-        log.info("job %s ended", work["job"])
-
-    async def _sweep(self) -> None:
-        await PROMOTE(self.redis, limit=100)
-        members = await self.redis.zrange(keys.ENGINES(), 0, -1)
-        for engine in {member.split("/")[0] for member in members}:
-            error = ErrorRecord(
-                "engine_died", f"The engine {engine} died {ATTEMPTS} times on this recording."
-            )
-            count = await RECLAIM(
-                self.redis,
-                engine=engine,
-                lease=LEASE_MS,
-                attempts=ATTEMPTS,
-                error=msgspec.json.encode(error).decode(),
-            )
-            if count:
-                log.warning("%d tasks of %s taken back: their lease ran out", count, engine)
-        _, late, *_ = await self.redis.xautoclaim(keys.WORK(), GROUP, self.name, LEASE_MS, count=16)
-        for entry, work in late:
-            await self._do(entry, work)
-        await asyncio.sleep(SWEEP_S)
+        log.info("%s of job %s done", work["work"], work["job"])

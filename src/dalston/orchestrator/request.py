@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
@@ -17,5 +17,7 @@ class TranscribeRequest(Struct, omit_defaults=True):
     speaker_detection: str = "none"
     word_timestamps: bool | None = None
     """Whether words with times are wanted; None: as the engine does by itself."""
+    priority: Literal["normal", "high"] = "normal"
+    """`high` is served before all that is `normal`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Anything else, by the names of the chosen engines' options; texts are coerced."""

@@ -4,19 +4,24 @@ jobs/{job}/source.*         the upload
 jobs/{job}/job.json         `JobFile`: owner, request, plan, and at the end the outcome
 jobs/{job}/{task}/{token}/  an attempt's artifacts, written by engines
 jobs/{job}/transcript.json  the published result
+trash/{job}.{random}/       deleted, about to be purged
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import secrets
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 from dalston_engine.errors import ErrorRecord
 from dalston_engine.workspace import RESULT
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 
 class Source(Struct, omit_defaults=True):
@@ -34,6 +39,7 @@ class StageRecord(Struct, omit_defaults=True):
     engine: str
     state: str
     attempt: int
+    part: int | None = None
     progress: float | None = None
     queued_seconds: float | None = None
     seconds: float | None = None
@@ -47,10 +53,13 @@ class Outcome(Struct, omit_defaults=True):
     created_at: float
     finished_at: float
     stages: list[StageRecord]
+    artifacts: list[str]
+    """For every stage the folder, below the job's, of what its settled attempt left; or empty."""
     error: ErrorRecord | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
-class PlanTask(Struct):
+class PlanTask(Struct, omit_defaults=True):
     """A node of a job's plan."""
 
     id: str
@@ -59,6 +68,13 @@ class PlanTask(Struct):
     needs: list[str]
     params: str
     """JSON object of options, validated."""
+    required: bool = True
+    """False: when it fails, the job goes on without it."""
+    grows: bool = False
+    """True: what needs it waits until its result has been used to grow the plan."""
+    each: bool = False
+    """True: stands for one task for each part that a task that grows will find."""
+    part: int | None = None
 
 
 class JobFile(Struct, omit_defaults=True):
@@ -71,30 +87,28 @@ class JobFile(Struct, omit_defaults=True):
     source: Source
     request: Raw
     plan: list[PlanTask]
+    high: bool = False
+    """True: served before others."""
     outcome: Outcome | None = None
-
-    @property
-    def sink(self) -> PlanTask:
-        """The task whose result is the job's."""
-        return self.plan[-1]
 
 
 class Files:
     """The jobs of one data folder."""
 
     def __init__(self, data: Path) -> None:
-        self.jobs = data / "jobs"
-        self.jobs.mkdir(parents=True, exist_ok=True)
+        self.jobs, self.trash = data / "jobs", data / "trash"
+        for folder in (self.jobs, self.trash):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def ids(self) -> list[str]:
+        """Every job that has a folder, oldest first."""
+        return sorted(entry.name for entry in os.scandir(self.jobs) if entry.is_dir())
 
     def create(self, job: str) -> Path:
         """Make a job's folder, for its upload."""
         folder = self.jobs / job
         folder.mkdir()
         return folder
-
-    def remove(self, job: str) -> None:
-        """Remove a job's folder, whatever is in it."""
-        shutil.rmtree(self.jobs / job, ignore_errors=True)
 
     def read(self, job: str) -> JobFile | None:
         """A job's file, or None when there is no such job. A few kB: not worth a thread."""
@@ -109,26 +123,94 @@ class Files:
         _write(folder, {"job.json": msgspec.json.encode(file)}, with_=list(folder.glob("source*")))
         _sync(self.jobs)
 
-    def publish(self, file: JobFile, token: str) -> Outcome:
-        """Write the transcript that the sink's attempt `token` left, then the job's outcome."""
-        folder, outcome = self.jobs / file.id, file.outcome
-        assert outcome is not None
-        files = {}
-        if outcome.state == "completed":
-            try:
-                files["transcript.json"] = (folder / file.sink.id / token / RESULT).read_bytes()
-            except FileNotFoundError:
-                outcome.state = "failed"
-                outcome.error = ErrorRecord("result_lost", "The job's result is not on disk.")
-        _write(folder, files | {"job.json": msgspec.json.encode(file)})
-        return outcome
+    def publish(self, job: str, outcome: Outcome) -> Outcome | None:
+        """Write the sink's result as the transcript, then the job's outcome, once.
+
+        Returns the outcome that counts, which is another one when that was there before; None when
+        the job is gone.
+        """
+        with self._alone(job) as file:
+            if file is None or file.outcome is not None:
+                return file.outcome if file else None
+            file.outcome, files = outcome, {}
+            if outcome.state == "completed":
+                files["transcript.json"] = (self.jobs / job / outcome.artifacts[-1] / RESULT).read_bytes()
+            _write(self.jobs / job, files | {"job.json": msgspec.json.encode(file)})
+            self._drop_attempts(job, outcome)
+            return outcome
+
+    def reopen(self, job: str) -> JobFile | None:
+        """Take a job's outcome back, so that it can run again; None when the job is gone."""
+        with self._alone(job) as file:
+            if file is not None and file.outcome is not None:
+                file.outcome = None
+                _write(self.jobs / job, {"job.json": msgspec.json.encode(file)})
+            return file
 
     def transcript(self, job: str) -> bytes | None:
         """A job's published transcript as JSON, or None."""
+        return _read(self.jobs / job / "transcript.json")
+
+    def result(self, job: str, artifact: str) -> bytes | None:
+        """What a settled attempt returned, as JSON, or None."""
+        return _read(self.jobs / job / artifact / RESULT) if artifact else None
+
+    def remove(self, job: str) -> None:
+        """Put a job's folder into the trash: gone at once for all who look, whatever is in it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.jobs / job)
+            (self.jobs / job).rename(self.trash / f"{job}.{secrets.token_hex(4)}")
+
+    def purge(self, seconds: float) -> int:
+        """Empty the trash of what was put there longer than `seconds` ago; returns how many."""
+        old = list(_older(self.trash, seconds))
+        for folder in old:
+            shutil.rmtree(folder, ignore_errors=True)
+        return len(old)
+
+    def drop_uploads(self, seconds: float) -> int:
+        """Remove uploads that were never accepted and stand still for `seconds`; returns how many."""
+        old = [folder for folder in _older(self.jobs, seconds) if not (folder / "job.json").exists()]
+        for folder in old:
+            self.remove(folder.name)
+        return len(old)
+
+    @contextlib.contextmanager
+    def _alone(self, job: str) -> Iterator[JobFile | None]:
+        """The job's file while nobody else changes it."""
         try:
-            return (self.jobs / job / "transcript.json").read_bytes()
+            descriptor = os.open(self.jobs / job, os.O_RDONLY)
         except FileNotFoundError:
-            return None
+            yield None
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield self.read(job)
+        finally:
+            os.close(descriptor)
+
+    def _drop_attempts(self, job: str, outcome: Outcome) -> None:
+        """Remove what attempts left that do not count."""
+        kept = set(outcome.artifacts)
+        for attempt in (self.jobs / job).glob(f"{job}.*/*"):
+            if f"{attempt.parent.name}/{attempt.name}" not in kept:
+                shutil.rmtree(attempt, ignore_errors=True)
+
+
+def _older(folder: Path, seconds: float) -> Iterator[Path]:
+    """The folders in which nothing was written for so long."""
+    for entry in os.scandir(folder):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            newest = max(path.stat().st_mtime for path in (Path(entry), *os.scandir(entry)))
+            if time.time() - newest > seconds:
+                yield Path(entry)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _write(folder: Path, files: dict[str, bytes], with_: Sequence[Path] = ()) -> None:
@@ -137,10 +219,15 @@ def _write(folder: Path, files: dict[str, bytes], with_: Sequence[Path] = ()) ->
     All contents are written before the first is synced: one commit of the file system serves all.
     """
     asides = [folder / f"{name}.part" for name in files]
-    for aside, content in zip(asides, files.values(), strict=True):
-        aside.write_bytes(content)
-    for path in (*with_, *asides):
-        _sync(path)
+    try:
+        for aside, content in zip(asides, files.values(), strict=True):
+            aside.write_bytes(content)
+        for path in (*with_, *asides):
+            _sync(path)
+    except OSError:  # a full disk most likely: give back what can be given back
+        for aside in asides:
+            aside.unlink(missing_ok=True)
+        raise
     for aside in asides:
         aside.rename(aside.with_suffix(""))
     _sync(folder)

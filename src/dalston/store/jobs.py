@@ -1,33 +1,39 @@
-"""Jobs: submitting, reading, listing, waiting and finishing.
+"""Jobs: submitting, reading, listing, waiting, cancelling, deleting, retrying and finishing.
 
 A job that ended is read from its files, one that runs from Redis. So an ended job looks the same
-whether Redis still knows it or not.
+whether Redis still knows it or not. Where the two disagree, the files are right.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import secrets
 import time
-from typing import Any
 
 import msgspec
 from dalston_engine import keys
 from dalston_engine.errors import ErrorRecord
+from dalston_engine.queue import AWAY
 from dalston_engine.stages import STAGES
-from msgspec import Struct
+from dalston_engine.workspace import ArtifactLost
+from msgspec import Raw, Struct, field
 
-from dalston.errors import NotFound
+from dalston.errors import Conflict, NotFound, Unavailable
 from dalston.store.client import Client
 from dalston.store.events import Events
 from dalston.store.files import Files, JobFile, Outcome, Source, StageRecord
-from dalston.store.scripts import FINISH, SUBMIT
+from dalston.store.scripts import CANCEL, FINISH, FORGET, REVIVE, SUBMIT, run
+from dalston.store.snapshot import Snapshot
+
+log = logging.getLogger("dalston.jobs")
 
 _ID = re.compile("[0-9a-f]{32}")
 ENDED = {"completed", "failed", "cancelled"}
 REREAD_S = 5.0
+AGAIN_S = 0.5
 
 
 class Job(Struct, omit_defaults=True):
@@ -42,10 +48,18 @@ class Job(Struct, omit_defaults=True):
     finished_at: float | None = None
     source: Source | None = None
     error: ErrorRecord | None = None
+    warnings: list[str] = field(default_factory=list)
+    """What optional stages failed to add."""
 
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+
+class StageResult(StageRecord, omit_defaults=True):
+    """One task of a job with what it returned, once it is completed."""
+
+    result: Raw | None = None
 
 
 def new_id() -> str:
@@ -56,92 +70,198 @@ def new_id() -> str:
 class Jobs:
     """All jobs of one data folder and its Redis."""
 
-    def __init__(self, redis: Client, files: Files, events: Events, keep: int) -> None:
-        self.redis, self.files, self.events, self.keep = redis, files, events, keep
+    def __init__(
+        self, redis: Client, files: Files, events: Events, keep: int, retention: int | None = None
+    ) -> None:
+        self.redis, self.files, self.events = redis, files, events
+        self.keep, self.retention = keep, retention
+        self._unsent: set[asyncio.Task[str]] = set()
 
     async def submit(self, file: JobFile) -> None:
-        """Let an accepted job run. Idempotent by the job's id."""
-        await SUBMIT(
-            self.redis,
-            job=file.id,
-            owner=file.owner,
-            request=bytes(file.request).decode(),
-            plan=msgspec.json.encode(file.plan).decode(),
-            high=None,
-        )
+        """Let an accepted job run. Idempotent by the job's id.
+
+        The job is on disk, so it will run even if Redis cannot be told of it now.
+        """
+        try:
+            await self._send(file)
+        except AWAY:
+            log.warning("job %s is accepted but cannot be queued yet: redis cannot be reached", file.id)
+            later = asyncio.create_task(self._send_later(file))
+            self._unsent.add(later)
+            later.add_done_callback(self._unsent.discard)
+
+    async def resume(self, file: JobFile) -> None:
+        """Let a job without an outcome run, whatever Redis knows of it. Idempotent."""
+        if await self._send(file) == "EXISTS":
+            await run(REVIVE, self.redis, job=file.id, all=None)
 
     async def get(self, job: str) -> Job:
         """A job's present state; raises NotFound."""
-        file = self.files.read(job) if _ID.fullmatch(job) else None
-        if file is None:
-            raise NotFound(f"There is no job {job[:40]}.")
+        file = self._file(job)
         if file.outcome is not None:
             return _ended(file, file.outcome)
-        live, _ = await self._live(file)
-        return live or Job(file.id, "queued", file.created_at, [], 0.0, source=file.source)
+        found = await Snapshot.of(self.redis, job)
+        if found is None:
+            return Job(job, "queued", file.created_at, [], 0.0, source=file.source)
+        stages = found.stages
+        return Job(job, found.state, file.created_at, stages, _progress(stages), source=file.source)
 
     async def newest(self, limit: int) -> list[Job]:
         """The newest jobs."""
-        ids = await self.redis.zrevrange(keys.JOBS(), 0, limit - 1)
         jobs = []
-        for job in ids:
+        for job in await self.redis.zrevrange(keys.JOBS(), 0, limit - 1):
             with contextlib.suppress(NotFound):
                 jobs.append(await self.get(job))
         return jobs
 
+    async def stage(self, job: str, name: str) -> list[StageResult]:
+        """What a stage's tasks have left so far; raises NotFound."""
+        file = self._file(job)
+        if file.outcome is not None:
+            stages, artifacts = file.outcome.stages, file.outcome.artifacts
+        else:
+            found = await Snapshot.of(self.redis, job)
+            stages, artifacts = (found.stages, found.artifacts) if found else ([], [])
+        results = []
+        for stage, artifact in zip(stages, artifacts, strict=True):
+            if stage.stage == name:
+                content = await asyncio.to_thread(self.files.result, job, artifact)
+                fields = msgspec.structs.asdict(stage)
+                results.append(StageResult(**fields, result=None if content is None else Raw(content)))
+        if not results:
+            known = ", ".join(dict.fromkeys(stage.stage for stage in stages)) or "none yet"
+            raise NotFound(f"Job {job} has no stage {name[:40]!r}; it has: {known}.")
+        return results
+
     async def wait(self, job: str, seconds: float | None = None) -> Job:
-        """The job once it has ended, or as it is after `seconds`; raises NotFound."""
+        """The job once it has ended, or as it is after `seconds`; raises NotFound, or Unavailable."""
         end = time.monotonic() + seconds if seconds is not None else None
         async with self.events.of(job) as changed:
             while True:
                 changed.clear()
-                found = await self.get(job)
+                found = await self._patient(job)
                 left = REREAD_S if end is None else min(REREAD_S, end - time.monotonic())
-                if found.ended or left <= 0:
+                if found is not None and (found.ended or left <= 0):
                     return found
+                if left <= 0:
+                    raise Unavailable(f"Job {job} is safe, but Redis cannot be reached; ask again soon.")
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), left)
+                    await asyncio.wait_for(changed.wait(), left if found else min(left, AGAIN_S))
+
+    async def cancel(self, job: str) -> Job:
+        """End a job now; raises NotFound, or Conflict when it has ended otherwise."""
+        file = self._file(job)
+        word = await run(CANCEL, self.redis, job=job)
+        if word == "NONE" and file.outcome is None:  # Redis has lost it, and has not been told again
+            now = time.time()
+            await asyncio.to_thread(
+                self.files.publish, job, Outcome("cancelled", file.created_at, now, [], [])
+            )
+        await self.finish(job)
+        found = await self.wait(job, REREAD_S)
+        if found.state in {"completed", "failed"}:
+            raise Conflict(f"Job {job} is {found.state}; it cannot be cancelled any more.", code="job_ended")
+        return found
+
+    async def delete(self, job: str) -> None:
+        """Remove a job with its files and keys, whatever it is doing; raises NotFound."""
+        file = self._file(job)
+        await run(CANCEL, self.redis, job=job)
+        await asyncio.to_thread(self.files.remove, job)
+        await self.forget(job, file)
+
+    async def forget(self, job: str, file: JobFile | None = None) -> None:
+        """Remove the keys of a job that has no folder."""
+        tasks = " ".join(task.id for task in file.plan) if file else ""
+        await run(FORGET, self.redis, job=job, tasks=tasks)
+
+    async def retry(self, job: str) -> Job:
+        """Run the tasks of a failed or cancelled job again that did not complete.
+
+        Raises NotFound, or Conflict when there is nothing to run again.
+        """
+        outcome = self._file(job).outcome
+        if outcome is None or outcome.state == "completed":
+            state = outcome.state if outcome else "still at work"
+            raise Conflict(f"Job {job} is {state}; there is nothing to try again.", code="nothing_to_retry")
+        file = await asyncio.to_thread(self.files.reopen, job)
+        if file is not None:
+            await self.resume(file)
+        return await self.get(job)
 
     async def finish(self, job: str) -> None:
         """Publish a job whose tasks have all ended: its files first, then its state. Idempotent."""
-        file = self.files.read(job)
+        found, file = await Snapshot.of(self.redis, job), self.files.read(job)
         if file is None:
-            return
-        live, tasks = await self._live(file)
-        if live is None:
-            return
-        error = next((stage.error for stage in live.stages if stage.state == "failed"), None)
-        cancelled = any(stage.state == "cancelled" for stage in live.stages)
-        state = "failed" if error else "cancelled" if cancelled else "completed"
-        file.outcome = Outcome(state, live.created_at, time.time(), live.stages, error)
-        outcome = await asyncio.to_thread(self.files.publish, file, tasks[-1].get("token", ""))
-        await FINISH(
-            self.redis,
-            job=job,
-            state=outcome.state,
-            error=msgspec.json.encode(outcome.error).decode() if outcome.error else None,
-            keep=self.keep,
+            return await self.forget(job)
+        outcome = file.outcome
+        if outcome is None:
+            if found is None or found.open:
+                return None
+            outcome = _outcome(file, found)
+            if _lost(outcome, self.files, job):
+                if not found.restarted:
+                    log.warning("job %s starts over: what a stage wrote is gone", job)
+                    await run(REVIVE, self.redis, job=job, all=1)
+                    return None
+                outcome.state, outcome.error = "failed", ArtifactLost().record
+            outcome = await asyncio.to_thread(self.files.publish, job, outcome)
+        if outcome is None:
+            return await self.forget(job)
+        error = msgspec.json.encode(outcome.error).decode() if outcome.error else None
+        await run(FINISH, self.redis, job=job, state=outcome.state, error=error,
+                  keep=self.keep, retention=self.retention)  # fmt: skip
+        return None
+
+    def _file(self, job: str) -> JobFile:
+        file = self.files.read(job) if _ID.fullmatch(job) else None
+        if file is None:
+            raise NotFound(f"There is no job {job[:40]}.")
+        return file
+
+    async def _patient(self, job: str) -> Job | None:
+        """The job, or None while Redis is away."""
+        try:
+            return await self.get(job)
+        except AWAY:
+            return None
+
+    async def _send(self, file: JobFile) -> str:
+        request, plan = bytes(file.request).decode(), msgspec.json.encode(file.plan).decode()
+        high = 1 if file.high else None
+        return str(
+            await run(
+                SUBMIT, self.redis, job=file.id, owner=file.owner, request=request, plan=plan, high=high
+            )
         )
 
-    async def _live(self, file: JobFile) -> tuple[Job | None, list[dict[str, str]]]:
-        """The job as Redis knows it, if it does, and its tasks' fields."""
-        async with self.redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.JOB(job=file.id))
-            for task in file.plan:
-                pipe.hgetall(keys.TASK(task=task.id))
-            fields, *tasks = await pipe.execute()
-        if not fields or not all(tasks):
-            return None, []
-        stages = [_stage(task) for task in tasks]
-        job = Job(
-            id=file.id,
-            state=fields["state"],
-            created_at=int(fields["created_at"]) / 1000,
-            stages=stages,
-            progress=_progress(stages),
-            source=file.source,
-        )
-        return job, tasks
+    async def _send_later(self, file: JobFile) -> str:
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            with contextlib.suppress(*AWAY):
+                return await self._send(file)
+
+
+def _outcome(file: JobFile, found: Snapshot) -> Outcome:
+    """How a job ended all of whose tasks have ended."""
+    failures = [task for task in found.tasks if task.record.state == "failed"]
+    error = next((task.record.error for task in failures if task.required), None)
+    cancelled = any(stage.state == "cancelled" for stage in found.stages)
+    state = "cancelled" if cancelled else "failed" if error else "completed"
+    warnings = [
+        f"{task.record.stage} failed: {task.record.error.message}"
+        for task in failures
+        if not task.required and task.record.error
+    ]
+    artifacts, now = found.artifacts, time.time()
+    return Outcome(state, file.created_at, now, found.stages, artifacts, error, warnings)
+
+
+def _lost(outcome: Outcome, files: Files, job: str) -> bool:
+    """Whether a job failed, or would fail, only because a stage's files are gone."""
+    if outcome.state == "completed":
+        return files.result(job, outcome.artifacts[-1]) is None
+    return outcome.error is not None and outcome.error.code == ArtifactLost.code
 
 
 def _ended(file: JobFile, outcome: Outcome) -> Job:
@@ -154,20 +274,7 @@ def _ended(file: JobFile, outcome: Outcome) -> Job:
         finished_at=outcome.finished_at,
         source=file.source,
         error=outcome.error,
-    )
-
-
-def _stage(task: dict[str, Any]) -> StageRecord:
-    waited = int(task.get("started_at", 0)) - int(task.get("queued_at", 1))
-    return StageRecord(
-        stage=task["stage"],
-        engine=task["engine"],
-        state=task["state"],
-        attempt=int(task["attempt"]),
-        progress=float(task["progress"]) if "progress" in task else None,
-        queued_seconds=waited / 1000 if waited >= 0 else None,
-        seconds=float(task["seconds"]) if task.get("seconds") else None,
-        error=msgspec.json.decode(task["error"], type=ErrorRecord) if task.get("error") else None,
+        warnings=outcome.warnings,
     )
 
 

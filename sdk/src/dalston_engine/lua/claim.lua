@@ -5,24 +5,26 @@
 local lanes = {KEY.QUEUE_HIGH(engine), KEY.QUEUE(engine)}
 
 local function leased(task)
-  local fields = redis.call('HMGET', KEY.TASK(task),
-    'job', 'stage', 'attempt', 'token', 'params', 'needs')
-  local answer = {id = task, engine = engine, job = fields[1], stage = fields[2],
-    attempt = tonumber(fields[3]), token = fields[4], params = fields[5]}
-  for _, need in ipairs(words(fields[6])) do
-    answer.needs = answer.needs or {}
-    local source = redis.call('HMGET', KEY.TASK(need), 'stage', 'token')
-    answer.needs[#answer.needs + 1] = {id = need, stage = source[1], token = source[2]}
+  local t = redis.call('HMGET', KEY.TASK(task), 'job', 'stage', 'attempt', 'token', 'params', 'needs',
+    'part')
+  local answer = {id = task, engine = engine, job = t[1], stage = t[2], attempt = tonumber(t[3]),
+    token = t[4], params = t[5], part = tonumber(t[7] or nil)}
+  for _, need in ipairs(words(t[6])) do
+    local source = redis.call('HMGET', KEY.TASK(need), 'stage', 'token', 'state')
+    if source[3] == 'completed' then
+      answer.needs = answer.needs or {}
+      table.insert(answer.needs, {id = need, stage = source[1], token = source[2]})
+    end
   end
   return {'TASK', cjson.encode(answer)}
 end
 
-local function grant(task, entry)
+local function grant(task)
   local key, started = KEY.TASK(task), int(now())
-  redis.call('HINCRBY', key, 'attempt', 1)
-  redis.call('HSET', key, 'state', 'running', 'token', token, 'instance', instance,
-    'entry', entry, 'started_at', started, 'progress', '0')
   local job = redis.call('HGET', key, 'job')
+  redis.call('HINCRBY', key, 'attempt', 1)
+  redis.call('HSET', key, 'state', 'running', 'token', token, 'instance', instance, 'started_at', started,
+    'progress', '0')
   if redis.call('HGET', KEY.JOB(job), 'state') == 'queued' then
     redis.call('HSET', KEY.JOB(job), 'state', 'running', 'started_at', started)
   end
@@ -45,7 +47,8 @@ for _, lane in ipairs(lanes) do
     local entry = read and read[1] and read[1][2][1]
     if not entry then break end
     local task = entry[2][2]
-    if redis.call('HGET', KEY.TASK(task), 'state') == 'queued' then return grant(task, entry[1]) end
+    local t = redis.call('HMGET', KEY.TASK(task), 'state', 'entry')
+    if t[1] == 'queued' and t[2] == entry[1] then return grant(task) end
     redis.call('XACK', lane, GROUP, entry[1])
     redis.call('XDEL', lane, entry[1])
   end

@@ -1,7 +1,8 @@
 -- args: engine instance card state tasks ttl
 -- Tell the fleet that this instance is alive and what its engine can do. Answers OK.
-redis.call('HSET', KEY.ENGINE(engine), 'card', card)
-redis.call('HSET', KEY.INSTANCE(engine, instance), 'state', state, 'tasks', tasks, 'seen_at', int(now()))
+local at = int(now())
+redis.call('HSET', KEY.ENGINE(engine), 'card', card, 'seen_at', at)
+redis.call('HSET', KEY.INSTANCE(engine, instance), 'state', state, 'tasks', tasks, 'seen_at', at)
 redis.call('EXPIRE', KEY.INSTANCE(engine, instance), ttl)
-redis.call('ZADD', KEY.ENGINES(), int(now()), engine .. '/' .. instance)
+redis.call('ZADD', KEY.ENGINES(), at, engine .. '/' .. instance)
 return 'OK'

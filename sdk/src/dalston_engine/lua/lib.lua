@@ -17,19 +17,19 @@ local function words(text)
 end
 
 local function lane_of(engine, high)
-  if high == '1' then return KEY.QUEUE_HIGH(engine) end
-  return KEY.QUEUE(engine)
+  return high and KEY.QUEUE_HIGH(engine) or KEY.QUEUE(engine)
 end
 
 -- Put a task on its engine's queue.
 local function enqueue(task)
   local t = redis.call('HMGET', KEY.TASK(task), 'engine', 'high', 'job')
-  redis.call('HSET', KEY.TASK(task), 'state', 'queued', 'queued_at', int(now()))
-  redis.call('XADD', lane_of(t[1], t[2]), '*', 'task', task)
+  redis.call('SADD', KEY.QUEUES(), t[1])
+  local entry = redis.call('XADD', lane_of(t[1], t[2]), '*', 'task', task)
+  redis.call('HSET', KEY.TASK(task), 'state', 'queued', 'queued_at', int(now()), 'entry', entry)
   event(t[3], task, 'queued')
 end
 
--- Take a leased task's entry off its queue.
+-- Take a queued or leased task's entry off its queue.
 local function unqueue(task)
   local t = redis.call('HMGET', KEY.TASK(task), 'engine', 'high', 'entry')
   local lane = lane_of(t[1], t[2])
@@ -37,37 +37,42 @@ local function unqueue(task)
   redis.call('XDEL', lane, t[3])
 end
 
--- Mark every task that can no longer run because of this one; returns how many.
-local function skip_dependents(task)
-  local skipped = 0
+-- Let those go on that need this task, or skip them; returns how many ended by that.
+local function pass_on(task, go)
+  local ended = 0
   for _, dependent in ipairs(words(redis.call('HGET', KEY.TASK(task), 'dependents'))) do
-    if redis.call('HGET', KEY.TASK(dependent), 'state') == 'waiting' then
-      redis.call('HSET', KEY.TASK(dependent), 'state', 'skipped')
-      skipped = skipped + 1 + skip_dependents(dependent)
-    end
-  end
-  return skipped
-end
-
--- End a task for good, release or skip what depends on it; the last one hands the job on.
-local function close(task, state, error)
-  local key = KEY.TASK(task)
-  local job = redis.call('HGET', key, 'job')
-  redis.call('HSET', key, 'state', state, 'settled_at', int(now()), 'error', error)
-  event(job, task, state)
-  local closed = 1
-  if state == 'completed' then
-    redis.call('HSET', key, 'progress', '1')
-    for _, dependent in ipairs(words(redis.call('HGET', key, 'dependents'))) do
-      if redis.call('HINCRBY', KEY.TASK(dependent), 'unmet', -1) == 0
-          and redis.call('HGET', KEY.TASK(dependent), 'state') == 'waiting' then
+    local key = KEY.TASK(dependent)
+    if redis.call('HGET', key, 'state') == 'waiting' then
+      if not go then
+        redis.call('HSET', key, 'state', 'skipped')
+        ended = ended + 1 + pass_on(dependent, false)
+      elseif redis.call('HINCRBY', key, 'unmet', -1) == 0 then
         enqueue(dependent)
       end
     end
-  else
-    closed = closed + skip_dependents(task)
   end
-  if redis.call('HINCRBY', KEY.JOB(job), 'open', -closed) == 0 then
-    redis.call('XADD', KEY.WORK(), '*', 'work', 'publish', 'job', job)
+  return ended
+end
+
+-- End a task for good. What needs it goes on, waits for the plan to grow, or is skipped; the job's
+-- last task hands it to an orchestrator. Whoever gave up leaves a dead letter.
+local function close(task, state, error, gave_up)
+  local key = KEY.TASK(task)
+  local t = redis.call('HMGET', key, 'job', 'required', 'grows', 'engine')
+  redis.call('HSET', key, 'state', state, 'settled_at', int(now()), 'error', error)
+  if state == 'completed' then redis.call('HSET', key, 'progress', '1') end
+  if gave_up then
+    redis.call('HSET', key, 'letter',
+      redis.call('XADD', KEY.DEAD(t[4]), 'MAXLEN', '~', 1000, '*', 'task', task, 'error', error))
+  end
+  event(t[1], task, state)
+  local ended = 1
+  if state == 'completed' and t[3] then
+    redis.call('XADD', KEY.WORK(), '*', 'work', 'grow', 'job', t[1], 'task', task)
+  else
+    ended = ended + pass_on(task, state == 'completed' or state == 'failed' and t[2] == '0')
+  end
+  if redis.call('HINCRBY', KEY.JOB(t[1]), 'open', -ended) == 0 then
+    redis.call('XADD', KEY.WORK(), '*', 'work', 'publish', 'job', t[1])
   end
 end

@@ -1,0 +1,139 @@
+"""What an orchestrator looks after: leases every second, engines that stay away, retention, trash.
+
+Every step is idempotent and may be taken by any number of orchestrators at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+from dalston_engine import keys
+from dalston_engine.errors import DalstonError, ErrorRecord
+from dalston_engine.queue import ATTEMPTS
+from msgspec import Struct
+
+from dalston.orchestrator.growth import Change, moved
+from dalston.orchestrator.plan import plan
+from dalston.orchestrator.recovery import Recovery
+from dalston.orchestrator.request import TranscribeRequest
+from dalston.store.client import Client
+from dalston.store.files import Files
+from dalston.store.fleet import fleet
+from dalston.store.jobs import Jobs
+from dalston.store.scripts import FAIL, REPLAN, SWEEP, TIDY, run
+from dalston.store.snapshot import Snapshot
+
+log = logging.getLogger("dalston.orchestrator")
+
+LEASE_MS = 15_000
+SWEEP_S, ABSENT_S, HOUSEKEEPING_S = 1.0, 5.0, 60.0
+LIMIT = 1000
+UPLOAD_S = 3600
+"""An upload that stands still for so long was given up."""
+IDLE_MS, FORGET_MS = 600_000, 86_400_000
+
+
+class Upkeep(Struct):
+    """The chores of one orchestrator, each at its own pace."""
+
+    redis: Client
+    files: Files
+    jobs: Jobs
+    absent_s: int
+    _server: str = ""
+    _due: dict[str, float] = msgspec.field(default_factory=dict)
+
+    async def turn(self) -> None:
+        """Do what is due."""
+        await self._recover()
+        promoted, reclaimed = await run(SWEEP, self.redis, lease=LEASE_MS, attempts=ATTEMPTS, limit=LIMIT)
+        if reclaimed:
+            log.warning("%d tasks taken back: their leases ran out", reclaimed)
+        await self.expire()
+        await self._every(ABSENT_S, self.move_stuck)
+        await self._every(HOUSEKEEPING_S, self.clean)
+        if promoted < LIMIT:
+            await asyncio.sleep(SWEEP_S)
+
+    async def expire(self) -> None:
+        """Delete the jobs whose retention has ended."""
+        seconds, _ = await self.redis.time()
+        for job in await self.redis.zrangebyscore(keys.EXPIRY(), "-inf", seconds * 1000, start=0, num=LIMIT):
+            file = self.files.read(job)
+            await asyncio.to_thread(self.files.remove, job)
+            await self.jobs.forget(job, file)
+
+    async def clean(self) -> None:
+        """Empty the trash, drop half uploads, forget idle consumers, mend what Redis lost."""
+        await asyncio.to_thread(self.files.purge, LEASE_MS / 1000)
+        if dropped := await asyncio.to_thread(self.files.drop_uploads, UPLOAD_S):
+            log.info("%d uploads removed that were never finished", dropped)
+        await run(TIDY, self.redis, idle=IDLE_MS, forget=FORGET_MS)
+        await Recovery(self.redis, self.files, self.jobs).run(thorough=False)
+
+    async def move_stuck(self) -> None:
+        """Give the tasks of engines that stay away to others, or fail them saying so."""
+        seconds, _ = await self.redis.time()
+        for engine in await self.redis.smembers(keys.QUEUES()):
+            seen = int(await self.redis.hget(keys.ENGINE(engine=engine), "seen_at") or 0) / 1000
+            if seconds - seen < self.absent_s:
+                continue
+            for lane in (keys.QUEUE_HIGH(engine=engine), keys.QUEUE(engine=engine)):
+                await self._move(engine, await self.redis.xrange(lane, count=LIMIT))
+
+    async def _move(self, engine: str, entries: Sequence[tuple[str, dict[str, str]]]) -> None:
+        stuck: dict[str, list[str]] = defaultdict(list)
+        for _, fields in entries:
+            stuck[fields["task"].split(".")[0]].append(fields["task"])
+        cards = [card for card in await fleet(self.redis) if card.id != engine] if stuck else []
+        for job, tasks in stuck.items():
+            found = await Snapshot.of(self.redis, job)
+            if found is None:
+                continue
+            asked = msgspec.json.decode(found.request, type=TranscribeRequest)
+            fresh = plan(job, asked, cards)
+            present = [task.plan for task in found.tasks]
+            change = None if isinstance(fresh, DalstonError) else moved(present, tasks, fresh)
+            if change is not None:
+                log.warning("job %s goes on without %s, which stays away", job, engine)
+                await replan(self.redis, job, found.version, change)
+                continue
+            reason = fresh.message if isinstance(fresh, DalstonError) else "Nothing else can do this."
+            message = f"The engine {engine} has not been heard from for {self.absent_s} s. {reason}"
+            error = msgspec.json.encode(ErrorRecord("engine_absent", message, 503)).decode()
+            for task in tasks:
+                await run(FAIL, self.redis, task=task, engine=engine, error=error)
+
+    async def _recover(self) -> None:
+        """Compare with the files at the start, and whenever Redis has started anew."""
+        server = (await self.redis.info("server"))["run_id"]
+        if server != self._server:
+            report = await Recovery(self.redis, self.files, self.jobs).run(thorough=True)
+            log.info("redis compared with the files: %s", report)
+            self._server = server
+
+    async def _every(self, seconds: float, chore: Callable[[], Awaitable[None]]) -> None:
+        now = time.monotonic()
+        if now >= self._due.get(chore.__name__, 0):
+            self._due[chore.__name__] = now + seconds
+            await chore()
+
+
+async def replan(redis: Client, job: str, version: int, change: Change) -> str:
+    """Change a job's plan if it still is of that version; answers OK, STALE or ENDED."""
+    return str(
+        await run(
+            REPLAN,
+            redis,
+            job=job,
+            version=version,
+            remove=" ".join(change.remove),
+            plan=msgspec.json.encode(change.add).decode(),
+            order=" ".join(change.order),
+        )
+    )

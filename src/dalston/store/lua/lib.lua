@@ -1,0 +1,57 @@
+-- Shared by the server's scripts, after the engines' library.
+local ACTIVE = {queued = true, running = true}
+local OPEN = {waiting = true, queued = true, running = true, retrying = true}
+
+-- Take an open task from wherever it waits or runs, and mark it.
+local function withdraw(task, state)
+  local was = redis.call('HGET', KEY.TASK(task), 'state')
+  if was == 'queued' or was == 'running' then unqueue(task) end
+  if was == 'retrying' then redis.call('ZREM', KEY.DELAYED(), task) end
+  redis.call('HSET', KEY.TASK(task), 'state', state, 'settled_at', int(now()))
+end
+
+-- Throw away the dead letter a task left.
+local function unlist(task)
+  local t = redis.call('HMGET', KEY.TASK(task), 'engine', 'letter')
+  if t[2] then redis.call('XDEL', KEY.DEAD(t[1]), t[2]) end
+end
+
+-- Whether what needs this task may go on.
+local function met(task)
+  local t = redis.call('HMGET', KEY.TASK(task), 'state', 'required', 'grows')
+  return t[1] == 'completed' and not t[3] or t[1] == 'failed' and t[2] == '0'
+end
+
+-- Create a job's tasks and queue those that may start; what they need may be there already.
+local function create(job, tasks, high)
+  local dependents = {}
+  for _, task in ipairs(tasks) do
+    for _, need in ipairs(task.needs) do dependents[need] = (dependents[need] or '') .. ' ' .. task.id end
+  end
+  for _, task in ipairs(tasks) do
+    local key = KEY.TASK(task.id)
+    redis.call('HSET', key, 'job', job, 'stage', task.stage, 'engine', task.engine,
+      'params', task.params, 'needs', table.concat(task.needs, ' '), 'attempt', 0, 'state', 'waiting',
+      'dependents', dependents[task.id] or '')
+    if high then redis.call('HSET', key, 'high', 1) end
+    if task.required == false then redis.call('HSET', key, 'required', 0) end
+    if task.grows then redis.call('HSET', key, 'grows', 1) end
+    if task.each then redis.call('HSET', key, 'each', 1) end
+    if task.part then redis.call('HSET', key, 'part', task.part) end
+    dependents[task.id] = nil
+  end
+  for need, more in pairs(dependents) do
+    redis.call('HSET', KEY.TASK(need), 'dependents', redis.call('HGET', KEY.TASK(need), 'dependents') .. more)
+  end
+end
+
+-- Count what each waiting task still needs, and queue those that need nothing.
+local function start(tasks)
+  for _, task in ipairs(tasks) do
+    local unmet = 0
+    for _, need in ipairs(words(redis.call('HGET', KEY.TASK(task), 'needs'))) do
+      if not met(need) then unmet = unmet + 1 end
+    end
+    if unmet == 0 then enqueue(task) else redis.call('HSET', KEY.TASK(task), 'unmet', unmet) end
+  end
+end
