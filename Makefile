@@ -1,4 +1,4 @@
-.PHONY: help setup demo up test lint check bench lock
+.PHONY: help setup demo up test chaos lint check bench lock
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,6 +17,9 @@ up: setup ## Run the server until Ctrl-C
 
 test: setup ## Run all tests
 	$(BIN)/python -m pytest
+
+chaos: setup ## Kill, freeze and cut off everything, for longer than `make test` does
+	DALSTON_CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/contract
 
 lint: setup ## Style, types, layers, sizes
 	$(BIN)/ruff format --check .

@@ -30,19 +30,24 @@ def test_defaults_are_in_force_when_nothing_is_said() -> None:
 def test_the_command_line_beats_variables_beat_the_file_beat_defaults(
     toml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toml.write_text("port = 1\nkeep = 1\nhost = 'localhost'\n")
+    toml.write_text("port = 1\nkeep = 61\nhost = 'localhost'\n")
     monkeypatch.setenv("DALSTON_PORT", "2")
-    monkeypatch.setenv("DALSTON_KEEP", "2")
+    monkeypatch.setenv("DALSTON_KEEP", "62")
     got = load(port=3, keep=None)
-    assert (got.port, got.keep, got.host, got.log_level) == (3, 2, "localhost", "INFO")
+    assert (got.port, got.keep, got.host, got.log_level) == (3, 62, "localhost", "INFO")
     origins = [sources(port=3)[name][1] for name in ("port", "keep", "host", "log_level")]
     assert origins == ["command line", "DALSTON_KEEP", "dalston.toml", "default"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    value: Any = {int: 7, bool: True}.get(type(getattr(Settings(), name)), "DEBUG")
-    value = {"max_upload": "7MB", "log_format": "json"}.get(name, value)
+    value: Any = {int: 70, bool: True}.get(type(getattr(Settings(), name)), "DEBUG")
+    value = {
+        "max_upload": "7MB",
+        "log_format": "json",
+        "retention": "30d",
+        "engine_absent_timeout": "90s",
+    }.get(name, value)
     monkeypatch.setenv(f"DALSTON_{name.upper()}", str(value))
     assert getattr(load(), name) == value
 
@@ -95,6 +100,19 @@ def test_a_size_is_read(text: str, size: int) -> None:
     assert Settings(max_upload=text).max_upload_bytes == size
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("12 H", 43_200), ("30d", 2_592_000), ("", None)]
+)
+def test_a_time_is_read(text: str, seconds: int | None) -> None:
+    assert Settings(retention=text).retention_s == seconds
+
+
+@pytest.mark.parametrize("text", ["d", "-1d", "1.5h", "2 weeks", "30"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(BadSettings, match="expected a time"):
+        load(retention=text)
+
+
 @pytest.mark.parametrize("text", ["", "GB", "-1", "1e3", "2gig", "5 G", "1,5GB", "1GBs"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(BadSettings, match="expected a size"):
@@ -115,7 +133,7 @@ def test_a_file_that_is_no_toml_is_one_sentence(toml: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("port", 65536), ("port", -1), ("keep", -1), ("log_level", "LOUD"), ("log_format", "xml")],
+    [("port", 65536), ("port", -1), ("keep", 59), ("log_level", "LOUD"), ("log_format", "xml")],
 )
 def test_a_value_that_no_process_can_use_is_refused(name: str, value: object) -> None:
     with pytest.raises(BadSettings, match=name):

@@ -21,16 +21,10 @@ An engine is a manifest and a function on audio::
 The author never sees Redis, leases, retries, files on disk, heartbeats or signals.
 """
 
-from dalston_engine.engine import Engine as Engine
-from dalston_engine.errors import BadInput as BadInput
-from dalston_engine.errors import Cancelled as Cancelled
-from dalston_engine.errors import DalstonError as DalstonError
-from dalston_engine.errors import ModelUnavailable as ModelUnavailable
-from dalston_engine.errors import Retry as Retry
-from dalston_engine.serve import serve as serve
-from dalston_engine.types import Audio as Audio
-from dalston_engine.types import Media as Media
-from dalston_engine.types import Parts as Parts
-from dalston_engine.types import Segment as Segment
-from dalston_engine.types import Transcript as Transcript
-from dalston_engine.types import Word as Word
+from dalston_engine.engine import Engine
+from dalston_engine.errors import BadInput, Cancelled, DalstonError, ModelUnavailable, Retry
+from dalston_engine.serve import serve
+from dalston_engine.types import Audio, Media, Parts, Segment, Transcript, Word
+
+__all__ = ["Audio", "BadInput", "Cancelled", "DalstonError", "Engine", "Media", "ModelUnavailable",
+           "Parts", "Retry", "Segment", "Transcript", "Word", "serve"]  # fmt: skip

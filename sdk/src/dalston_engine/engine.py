@@ -1,7 +1,5 @@
 """The class an engine author writes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

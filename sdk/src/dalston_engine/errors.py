@@ -14,8 +14,6 @@ A class carries what the two boundaries need: `code` and `status` for the gatewa
 `retryable` for the queue's decision, or the `outcome` itself. The docstring is the default message.
 """
 
-from __future__ import annotations
-
 import inspect
 
 from msgspec import Struct

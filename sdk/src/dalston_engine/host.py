@@ -1,7 +1,5 @@
 """Holds an engine's loaded models and performs tasks with them; knows nothing of Redis."""
 
-from __future__ import annotations
-
 import time
 from collections import OrderedDict
 from collections.abc import Callable

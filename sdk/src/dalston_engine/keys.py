@@ -4,8 +4,6 @@ Lifetimes: `job` keys get a TTL when their job ends; `heartbeat` keys carry one 
 `permanent` keys are the short list of keys that may live without one.
 """
 
-from __future__ import annotations
-
 from msgspec import Struct
 
 

@@ -14,8 +14,6 @@ parts = ["some_package/model.bin.part1", "some_package/model.bin.part2"]
 sha256 = "d01c…"
 """
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

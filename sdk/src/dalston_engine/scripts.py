@@ -5,8 +5,6 @@ variables in Lua. Scripts take time from Redis alone, check ownership first and 
 They are sent with EVALSHA and fall back to EVAL, so SDKs of two versions can share one Redis.
 """
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from hashlib import sha1

@@ -1,7 +1,5 @@
 """The entry of every engine: `engine.py` works for a server, `engine.py talk.wav` runs alone."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import secrets

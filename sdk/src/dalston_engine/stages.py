@@ -1,7 +1,5 @@
 """The stage contracts: which method an engine of a stage has, what it is given and returns."""
 
-from __future__ import annotations
-
 from msgspec import Struct
 
 from dalston_engine.types import Media, Transcript

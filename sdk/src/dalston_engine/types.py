@@ -3,8 +3,6 @@
 All times are seconds from the start of the recording. A field that was not measured is absent.
 """
 
-from __future__ import annotations
-
 import wave
 from pathlib import Path
 from typing import Any

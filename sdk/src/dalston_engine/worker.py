@@ -7,8 +7,6 @@ What holds at any moment:
 - a task ends early only in `progress`: cancelled, drained (asked to stop) or lost.
 """
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

@@ -9,11 +9,9 @@ The token of the settled attempt is the one that counts. The job's own folder is
 so a task of a deleted job cannot bring it back.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -50,7 +48,7 @@ class Workspace:
         self.done = self.job / task.id / task.token
         self.folder = self.done.with_suffix(".part")
 
-    def __enter__(self) -> Workspace:
+    def __enter__(self) -> Self:
         try:
             self.folder.parent.mkdir(exist_ok=True)
         except FileNotFoundError:

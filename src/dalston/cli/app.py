@@ -17,7 +17,10 @@ app = typer.Typer(
 )
 engine = typer.Typer(help="Engine environments.", no_args_is_help=True)
 app.add_typer(engine, name="engine")
+dead = typer.Typer(help="Tasks that were given up after their last attempt.", no_args_is_help=True)
+app.add_typer(dead, name="dead")
 
+Jobs = Annotated[list[str], typer.Argument(help="Job ids.")]
 Data = Annotated[str | None, typer.Option(help="The data folder.")]
 
 
@@ -72,6 +75,59 @@ def job(id: str, data: Data = None) -> None:
     from dalston.cli.show import job
 
     asyncio.run(job(id, data))
+
+
+@app.command()
+def cancel(ids: Jobs, data: Data = None) -> None:
+    """End jobs now and keep them."""
+    from dalston.cli.change import cancel
+
+    asyncio.run(cancel(ids, data))
+
+
+@app.command()
+def delete(ids: Jobs, data: Data = None) -> None:
+    """Remove jobs with their recordings and transcripts."""
+    from dalston.cli.change import delete
+
+    asyncio.run(delete(ids, data))
+
+
+@app.command()
+def retry(ids: Jobs, data: Data = None) -> None:
+    """Run again what did not complete of failed or cancelled jobs."""
+    from dalston.cli.change import retry
+
+    asyncio.run(retry(ids, data))
+
+
+@dead.command("list")
+def dead_list(
+    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 100, data: Data = None
+) -> None:
+    """List dead letters."""
+    from dalston.cli.show import letters
+
+    asyncio.run(letters(limit, data))
+
+
+@dead.command("retry")
+def dead_retry(
+    ids: Annotated[list[str] | None, typer.Argument(help="Job ids; of all dead letters when absent.")] = None,
+    data: Data = None,
+) -> None:
+    """Retry the jobs of dead letters."""
+    from dalston.cli.change import retry_dead
+
+    asyncio.run(retry_dead(ids or [], data))
+
+
+@app.command()
+def rebuild(data: Data = None) -> None:
+    """Tell Redis anew of all jobs, from their files; the server must not run."""
+    from dalston.cli.rebuild import rebuild
+
+    asyncio.run(rebuild(data))
 
 
 @app.command()

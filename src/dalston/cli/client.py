@@ -46,6 +46,10 @@ class Client(httpx2.AsyncClient):
         """GET a path as JSON."""
         return self._answer(await self.get(path, params=query))
 
+    async def tell(self, method: str, path: str) -> Any:
+        """Send a request without a body; its answer as JSON, or None."""
+        return self._answer(await self.request(method, path))
+
     async def submit(self, path: Path, fields: dict[str, str]) -> Any:
         """Upload a recording; returns its job."""
         with path.open("rb") as file:
@@ -64,7 +68,7 @@ class Client(httpx2.AsyncClient):
 
     @staticmethod
     def _answer(answer: httpx2.Response) -> Any:
-        content = msgspec.json.decode(answer.content)
+        content: Any = msgspec.json.decode(answer.content) if answer.content else None
         if answer.is_error:
             raise ServerSaid(content["error"]["message"], code=content["error"]["code"])
         return content

@@ -36,6 +36,15 @@ async def job(id: str, data: str | None) -> None:
     print(msgspec.json.format(msgspec.json.encode(found)).decode())
 
 
+async def letters(limit: int, data: str | None) -> None:
+    """A table of the newest dead letters."""
+    found = await _ask(data, "/v1/dead-letters", limit=limit)
+    _table(
+        ["job", "engine", "given up", "error"],
+        [[d["job"], d["engine"], d["at"], d["error"]["message"]] for d in found["dead_letters"]],
+    )
+
+
 async def engines(data: str | None) -> None:
     """A table of the engines that run."""
     found = await _ask(data, "/v1/engines")

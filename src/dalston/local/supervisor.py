@@ -22,6 +22,8 @@ BACKOFF_S = (0.2, 1, 2, 5, 10, 30)
 """Pauses before the first, second, … restart in a row."""
 STEADY_S = 60
 """A process that ran this long starts over at the first pause."""
+LOOPING = 4
+"""A process that fell this often in a row is reported as one that does not keep running."""
 GRACE_S = 5
 """How long a process may take to stop before it is killed."""
 
@@ -70,9 +72,16 @@ class Supervisor:
             falls = 0 if time.monotonic() - began > STEADY_S else falls + 1
             pause = BACKOFF_S[min(falls, len(BACKOFF_S)) - 1]
             log.warning("%s ended (%s); starting it again in %s s", program.name, _reason(code), pause)
+            if falls % LOOPING == 0:
+                log.error(
+                    "%s keeps ending: %d times in a row, last with %s. What needs it waits. Its own last "
+                    "lines say why; `dalston doctor` checks this machine.", program.name, falls, _reason(code)
+                )  # fmt: skip
             await asyncio.sleep(pause)
-            with contextlib.suppress(OSError):
+            try:
                 await self._spawn(program)
+            except OSError as error:
+                log.error("%s cannot be started: %s", program.name, error.strerror)
 
     async def _spawn(self, program: Program) -> None:
         env = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH"}}

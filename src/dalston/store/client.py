@@ -47,6 +47,10 @@ async def wait_until_up(redis: Client, seconds: float = 30) -> None:
 
 async def _refuse_lossy(redis: Client) -> None:
     info: dict[str, Any] = await redis.info()
+    kind, least = ("Valkey", 8) if "valkey_version" in info else ("Redis", 7)
+    version = str(info.get("valkey_version") or info.get("redis_version", "0"))
+    if int(version.split(".")[0]) < least:
+        raise UnusableRedis(f"{kind} {version} is too old: {kind} {least}.0 or later is needed.")
     if info.get("redis_mode") == "cluster":
         raise UnusableRedis("Redis Cluster cannot be used: scripts touch several keys. Use one primary.")
     policy = info.get("maxmemory_policy", "noeviction")

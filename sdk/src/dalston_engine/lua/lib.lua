@@ -16,9 +16,7 @@ local function words(text)
   return list
 end
 
-local function lane_of(engine, high)
-  return high and KEY.QUEUE_HIGH(engine) or KEY.QUEUE(engine)
-end
+local function lane_of(engine, high) return high and KEY.QUEUE_HIGH(engine) or KEY.QUEUE(engine) end
 
 -- Put a task on its engine's queue.
 local function enqueue(task)
