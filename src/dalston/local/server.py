@@ -128,7 +128,8 @@ def _programs(
     descriptor = listener.fileno()
     programs = []
     if not settings.redis_url:
-        programs.append(Program("valkey", valkey.command(data), last=True))
+        advice = f"{data / 'redis' / 'server.log'} says why; if it cannot read its files: `dalston rebuild`."
+        programs.append(Program("valkey", valkey.command(data), last=True, advice=advice))
     for engine in sorted(engines, key=lambda engine: not engine.manifest.models):
         env = common | {k: v for k, v in engine.manifest.env.items() if k not in os.environ}
         if engine.manifest.models:

@@ -38,6 +38,8 @@ class Program(Struct):
     fds: tuple[int, ...] = ()
     last: bool = False
     """True for what others need until they have stopped."""
+    advice: str = "Its own last lines say why; `dalston doctor` checks this machine."
+    """What to do when it keeps ending."""
 
 
 class Supervisor:
@@ -74,8 +76,8 @@ class Supervisor:
             log.warning("%s ended (%s); starting it again in %s s", program.name, _reason(code), pause)
             if falls % LOOPING == 0:
                 log.error(
-                    "%s keeps ending: %d times in a row, last with %s. What needs it waits. Its own last "
-                    "lines say why; `dalston doctor` checks this machine.", program.name, falls, _reason(code)
+                    "%s keeps ending: %d times in a row, last with %s. What needs it waits. %s",
+                    program.name, falls, _reason(code), program.advice,
                 )  # fmt: skip
             await asyncio.sleep(pause)
             try:

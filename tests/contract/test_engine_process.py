@@ -1,0 +1,161 @@
+"""An engine's process: it stops when asked, ends when its method does not, and lets its lease be kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from dalston_engine import keys
+from dalston_engine.testing import longest_pause
+
+from dalston.local import environments
+from dalston.store.files import PlanTask
+from dalston.store.scripts import SUBMIT
+
+ROOT = Path(__file__).parents[2]
+PAUSE_S = 5.0
+"""An engine that keeps its other threads from running longer than this fails conformance."""
+
+HOG = """
+from pathlib import Path
+from dalston_engine import Engine, Media, serve
+
+class Hog(Engine):
+    def prepare(self, source: Path, folder: Path) -> Media:
+        while True:
+            pass
+
+serve(Hog)
+"""
+PYPROJECT = """
+[project]
+name = "engine-hog"
+version = "1"
+
+[tool.dalston]
+id = "hog"
+stage = "prepare"
+deadline = 1
+"""
+CONFORMS = """
+import json, sys
+from pathlib import Path
+import dalston_engine.serve
+from dalston_engine.testing import longest_pause
+arguments = sys.argv[1:]
+sys.argv = arguments
+pause = longest_pause(lambda: __import__("runpy").run_path(arguments[0], run_name="__main__"))
+print(json.dumps(pause), file=sys.stderr)
+"""
+
+
+def until(what: Callable[[], Any], seconds: float = 20) -> Any:
+    """The first true answer of `what`."""
+    end = time.monotonic() + seconds
+    while not (answer := what()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+    return answer
+
+
+@contextlib.contextmanager
+def engine(folder: Path, python: str, valkey: str, data: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """An instance at work on the server's queue."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("DALSTON_")}
+    env |= {"DALSTON_REDIS_URL": valkey, "DALSTON_DATA": str(data)}
+    with subprocess.Popen([python, str(folder / "engine.py")], env=env) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def submit(redis: Any, data: Path, engine: str, stage: str) -> str:
+    """A job of one task, with its folder; returns the task's key."""
+    (data / "jobs" / "j").mkdir(parents=True)
+    (data / "jobs" / "j" / "source.wav").write_bytes(b"RIFF")
+    plan = msgspec.json.encode([PlanTask(f"j.{stage}", stage, engine, [], "{}")]).decode()
+    assert SUBMIT(redis, job="j", owner="me", request="{}", plan=plan, high=None) == "OK"
+    return keys.TASK(task=f"j.{stage}")
+
+
+@pytest.fixture
+def hog(tmp_path: Path) -> Path:
+    """An engine whose method never returns and never reports."""
+    folder = tmp_path / "hog"
+    folder.mkdir()
+    (folder / "engine.py").write_text(HOG)
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    return folder
+
+
+def fake_python() -> str:
+    """An interpreter with the SDK and nothing else."""
+    found = environments.find("fake", "")
+    found.install(print)
+    return found.command[0]
+
+
+def test_a_method_that_does_not_return_ends_with_its_process_at_the_deadline(
+    hog: Path, redis: Any, valkey: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    task = submit(redis, data, "hog", "prepare")
+    with engine(hog, fake_python(), valkey, data) as process:
+        assert process.wait(20) == 70
+    assert redis.hget(task, "state") == "retrying"
+    assert json.loads(redis.hget(task, "error"))["code"] == "deadline"
+
+
+def test_a_process_that_is_asked_to_stop_leaves_the_fleet(redis: Any, valkey: str, tmp_path: Path) -> None:
+    found = environments.find("prepare", "")
+    found.install(print)
+    with engine(found.folder, found.command[0], valkey, tmp_path / "data") as process:
+        until(lambda: redis.zcard(keys.ENGINES()))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert {score for _, score in redis.zrange(keys.ENGINES(), 0, -1, withscores=True)} == {0}
+
+
+@pytest.mark.timeout(120)
+def test_no_engine_keeps_its_lease_from_being_renewed(tmp_path: Path) -> None:
+    def paused(id: str, *arguments: str | Path) -> str:
+        found = environments.find(id, "")
+        found.install(print)
+        command = [found.command[0], "-c", CONFORMS, str(found.folder / "engine.py"), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert float(done.stderr.splitlines()[-1]) < PAUSE_S
+        return done.stdout
+
+    (tmp_path / "media.json").write_text(
+        paused("prepare", "--folder", tmp_path, ROOT / "samples" / "meeting.flac")
+    )
+    (tmp_path / "words.json").write_text(
+        paused("faster-whisper", "--model", "tiny.en", tmp_path / "audio.wav")
+    )
+    assert json.loads(paused("final-merger", tmp_path / "media.json", tmp_path / "words.json"))["text"]
+
+
+def test_a_pause_is_noticed() -> None:
+    def hog() -> None:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            pass
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1)
+    try:
+        assert longest_pause(hog) > 0.3
+    finally:
+        sys.setswitchinterval(before)
+    assert longest_pause(lambda: time.sleep(0.5)) < 0.3
