@@ -131,7 +131,7 @@ async def _folder(state: State, job: str) -> AsyncIterator[Path]:
     try:
         yield folder
     except BaseException:
-        await asyncio.to_thread(state.files.remove, job)
+        await asyncio.to_thread(state.files.discard, job)
         raise
 
 

@@ -66,6 +66,9 @@ class Orchestrator:
             except AWAY:
                 log.warning("redis cannot be reached or takes no writes; still trying")
                 await asyncio.sleep(0.5)
+            except OSError as error:
+                log.error("the data folder cannot be used, trying again in a while: %s", error.strerror)
+                await asyncio.sleep(5)
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise

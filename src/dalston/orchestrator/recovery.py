@@ -12,6 +12,7 @@ import itertools
 import logging
 from collections.abc import Iterator
 
+import msgspec
 from dalston_engine import keys
 from msgspec import Struct
 
@@ -22,6 +23,8 @@ from dalston.store.jobs import Jobs
 log = logging.getLogger("dalston.orchestrator")
 
 BATCH = 500
+UPLOAD_S = 3600
+"""An upload that stands still for so long was given up."""
 
 
 class Report(Struct):
@@ -35,12 +38,13 @@ class Report(Struct):
     """Ended jobs put back into the lists."""
     forgotten: int = 0
     """Jobs without files."""
+    dropped: int = 0
+    """Uploads that were never finished."""
+    unreadable: int = 0
+    """Jobs whose file is no job's file; they are left alone."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.resumed} jobs run again, {self.ended} were ended already, "
-            f"{self.listed} listed again, {self.forgotten} forgotten"
-        )
+        return ", ".join(f"{getattr(self, name)} {name}" for name in self.__struct_fields__)
 
 
 class Recovery:
@@ -62,26 +66,40 @@ class Recovery:
             report.forgotten += 1
         suspects = [job for job in on_disk if thorough or job not in known or job in active]
         for batch in _batches(suspects):
-            for file in await asyncio.to_thread(lambda batch: list(map(self.files.read, batch)), batch):
-                if file is not None:
-                    await self._mend(file, file.id in known, file.id in active, report)
+            for file in await asyncio.to_thread(self._read, batch, report):
+                await self._mend(file, file.id in known, file.id in active, report)
         return report
+
+    def _read(self, jobs: list[str], report: Report) -> list[JobFile]:
+        found = []
+        for job in jobs:
+            try:
+                if file := self.files.read(job):
+                    found.append(file)
+                else:
+                    report.dropped += self.files.drop_upload(job, UPLOAD_S)
+            except msgspec.DecodeError:
+                log.error("the job.json of job %s cannot be read; the job is left alone", job)
+                report.unreadable += 1
+        return found
 
     async def _mend(self, file: JobFile, known: bool, active: bool, report: Report) -> None:
         if file.outcome is not None:
             if active:
                 await self.jobs.finish(file.id)
                 report.ended += 1
-            if not known:
-                await self._list(file, file.outcome.finished_at)
-                report.listed += 1
+            await self._list(file, file.outcome.finished_at)
+            report.listed += not known
         elif not active:
             await self.jobs.resume(file)
             report.resumed += 1
 
     async def _list(self, file: JobFile, finished_at: float) -> None:
-        await self.redis.zadd(keys.JOBS(), {file.id: int(file.created_at * 1000)})
-        if self.jobs.retention is not None:
+        """Put an ended job into the lists, with the end of its retention as it is set now."""
+        await self.redis.zadd(keys.JOBS(), {file.id: int(file.created_at * 1000)}, nx=True)
+        if self.jobs.retention is None:
+            await self.redis.zrem(keys.EXPIRY(), file.id)
+        else:
             end = int((finished_at + self.jobs.retention) * 1000)
             await self.redis.zadd(keys.EXPIRY(), {file.id: end})
 

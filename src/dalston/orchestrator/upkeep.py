@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from dalston.orchestrator.growth import Change, moved
 from dalston.orchestrator.plan import plan
-from dalston.orchestrator.recovery import Recovery
+from dalston.orchestrator.recovery import Recovery, Report
 from dalston.orchestrator.request import TranscribeRequest
 from dalston.store.client import Client
 from dalston.store.files import Files
@@ -33,8 +33,6 @@ log = logging.getLogger("dalston.orchestrator")
 LEASE_MS = 15_000
 SWEEP_S, ABSENT_S, HOUSEKEEPING_S = 1.0, 5.0, 60.0
 LIMIT = 1000
-UPLOAD_S = 3600
-"""An upload that stands still for so long was given up."""
 IDLE_MS, FORGET_MS = 600_000, 86_400_000
 
 
@@ -65,23 +63,28 @@ class Upkeep(Struct):
         seconds, _ = await self.redis.time()
         for job in await self.redis.zrangebyscore(keys.EXPIRY(), "-inf", seconds * 1000, start=0, num=LIMIT):
             file = self.files.read(job)
-            await asyncio.to_thread(self.files.remove, job)
-            await self.jobs.forget(job, file)
+            await asyncio.to_thread(self.files.remove, job, ended=True)
+            if self.files.read(job) is None:
+                await self.jobs.forget(job, file)
 
     async def clean(self) -> None:
-        """Empty the trash, drop half uploads, forget idle consumers, mend what Redis lost."""
+        """Empty the trash, forget idle consumers, drop half uploads, mend what Redis lost."""
         await asyncio.to_thread(self.files.purge, LEASE_MS / 1000)
-        if dropped := await asyncio.to_thread(self.files.drop_uploads, UPLOAD_S):
-            log.info("%d uploads removed that were never finished", dropped)
         await run(TIDY, self.redis, idle=IDLE_MS, forget=FORGET_MS)
-        await Recovery(self.redis, self.files, self.jobs).run(thorough=False)
+        report = await Recovery(self.redis, self.files, self.jobs).run(thorough=False)
+        if report != Report():
+            log.info("redis compared with the files: %s", report)
 
     async def move_stuck(self) -> None:
-        """Give the tasks of engines that stay away to others, or fail them saying so."""
+        """Give the tasks of engines that stay away to others, or fail them saying so.
+
+        Being away counts from when leases do: an engine may come a while after Redis.
+        """
         seconds, _ = await self.redis.time()
+        since = int(await self.redis.hget(keys.SWEEP(), "from") or 0) / 1000
         for engine in await self.redis.smembers(keys.QUEUES()):
             seen = int(await self.redis.hget(keys.ENGINE(engine=engine), "seen_at") or 0) / 1000
-            if seconds - seen < self.absent_s:
+            if seconds - max(seen, since) < self.absent_s:
                 continue
             for lane in (keys.QUEUE_HIGH(engine=engine), keys.QUEUE(engine=engine)):
                 await self._move(engine, await self.redis.xrange(lane, count=LIMIT))

@@ -155,25 +155,34 @@ class Files:
         """What a settled attempt returned, as JSON, or None."""
         return _read(self.jobs / job / artifact / RESULT) if artifact else None
 
-    def remove(self, job: str) -> None:
-        """Put a job's folder into the trash: gone at once for all who look, whatever is in it."""
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(self.jobs / job)
-            (self.jobs / job).rename(self.trash / f"{job}.{secrets.token_hex(4)}")
+    def remove(self, job: str, ended: bool = False) -> None:
+        """Put a job's folder into the trash: gone at once for all who look, whatever is in it.
+
+        `ended`: only if the job has an outcome.
+        """
+        with self._alone(job) as file, contextlib.suppress(FileNotFoundError):
+            if not ended or (file is not None and file.outcome is not None):
+                os.utime(self.jobs / job)
+                (self.jobs / job).rename(self.trash / f"{job}.{secrets.token_hex(4)}")
 
     def purge(self, seconds: float) -> int:
         """Empty the trash of what was put there longer than `seconds` ago; returns how many."""
-        old = list(_older(self.trash, seconds))
+        old = [Path(entry) for entry in os.scandir(self.trash) if _still(Path(entry)) >= seconds]
         for folder in old:
             shutil.rmtree(folder, ignore_errors=True)
         return len(old)
 
-    def drop_uploads(self, seconds: float) -> int:
-        """Remove uploads that were never accepted and stand still for `seconds`; returns how many."""
-        old = [folder for folder in _older(self.jobs, seconds) if not (folder / "job.json").exists()]
-        for folder in old:
-            self.remove(folder.name)
-        return len(old)
+    def discard(self, job: str) -> None:
+        """Remove the folder of a job that nobody was told of; its space is free at once."""
+        shutil.rmtree(self.jobs / job, ignore_errors=True)
+
+    def drop_upload(self, job: str, seconds: float) -> bool:
+        """Remove an upload that was never accepted and stood still for `seconds`; whether it was so."""
+        folder = self.jobs / job
+        if (folder / "job.json").exists() or _still(folder) < seconds:
+            return False
+        self.discard(job)
+        return True
 
     @contextlib.contextmanager
     def _alone(self, job: str) -> Iterator[JobFile | None]:
@@ -197,13 +206,11 @@ class Files:
                 shutil.rmtree(attempt, ignore_errors=True)
 
 
-def _older(folder: Path, seconds: float) -> Iterator[Path]:
-    """The folders in which nothing was written for so long."""
-    for entry in os.scandir(folder):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            newest = max(path.stat().st_mtime for path in (Path(entry), *os.scandir(entry)))
-            if time.time() - newest > seconds:
-                yield Path(entry)
+def _still(folder: Path) -> float:
+    """For how many seconds nothing was written in a folder; 0 when it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    return 0
 
 
 def _read(path: Path) -> bytes | None:

@@ -2,9 +2,11 @@
 local ACTIVE = {queued = true, running = true}
 local OPEN = {waiting = true, queued = true, running = true, retrying = true}
 
--- Take an open task from wherever it waits or runs, and mark it.
+-- Take an open task from wherever it waits or runs, and mark it. The owner of a cancelled one is told
+-- so, of any other that it is no longer the owner.
 local function withdraw(task, state)
   local was = redis.call('HGET', KEY.TASK(task), 'state')
+  if state ~= 'cancelled' then redis.call('HDEL', KEY.TASK(task), 'token') end
   if was == 'queued' or was == 'running' then unqueue(task) end
   if was == 'retrying' then redis.call('ZREM', KEY.DELAYED(), task) end
   redis.call('HSET', KEY.TASK(task), 'state', state, 'settled_at', int(now()))
