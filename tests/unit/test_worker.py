@@ -86,7 +86,7 @@ def test_a_return_value_is_published(worker: Worker) -> None:
         (OSError(5, "Input/output error"), "retry", "engine_error"),
         (Cancelled(), "cancelled", "cancelled"),
         (Drained(), "released", "interrupted"),
-        (LeaseLost(), "lost", "interrupted"),
+        (LeaseLost(), "released", "interrupted"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )

@@ -92,4 +92,4 @@ class Drained(Interrupted):
 class LeaseLost(Interrupted):
     """Another instance owns the task now."""
 
-    outcome = "lost"
+    outcome = "released"

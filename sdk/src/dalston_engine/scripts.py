@@ -54,15 +54,9 @@ def script(name: str, package: str = __package__) -> Script:
 @cache
 def _key_functions() -> str:
     """Lua functions `KEY.JOB(id)`, so that the names of keys stay in one module."""
-    functions = [
-        f"function KEY.{name}(a, b) return '{_concat(key.pattern)}' end\n" for name, key in keys.ALL.items()
-    ]
-    return f"local KEY, GROUP = {{}}, '{keys.GROUP}'\n" + "".join(functions)
-
-
-def _concat(pattern: str) -> str:
-    slots = iter("ab")
-    return re.sub(r"\{\w+\}", lambda _: f"' .. {next(slots)} .. '", pattern)
+    formats = {name: re.sub(r"\{\w+\}", "%s", key.pattern) for name, key in keys.ALL.items()}
+    lines = [f"function KEY.{n}(...) return string.format('{f}', ...) end\n" for n, f in formats.items()]
+    return f"local KEY, GROUP = {{}}, '{keys.GROUP}'\n" + "".join(lines)
 
 
 def _read(package: str, name: str) -> str:

@@ -47,9 +47,8 @@ def serve(engine: type[Engine]) -> None:
     args = _parser(host).parse_args()
     try:
         if args.install:
-            for name, model in manifest.models.items():
-                if model.files:
-                    models.install(name)
+            for name in manifest.models:
+                models.install(name)
         elif args.inputs:
             _alone(host, args)
         else:
@@ -87,9 +86,8 @@ def _work(host: Host, settings: Settings, data: Path) -> None:
 
 
 def _alone(host: Host, args: argparse.Namespace) -> None:
-    params: dict[str, Any] = dict(option.split("=", 1) for option in args.option)
-    if args.model:
-        params["model"] = args.model
+    params = dict(option.split("=", 1) for option in args.option)
+    params |= {"model": args.model} if args.model else {}
     arguments = [_argument(name, args.inputs, args.folder) for name in host.stage.takes]
     result, _ = host.perform(params, arguments, lambda _: None)
     print(msgspec.json.format(encode(result)).decode())

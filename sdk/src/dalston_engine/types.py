@@ -88,9 +88,9 @@ class Audio:
     def __init__(self, path: Path) -> None:
         self.path = path
         with wave.open(str(path), "rb") as wav:
-            if (wav.getframerate(), wav.getnchannels(), wav.getsampwidth()) != (SAMPLE_RATE, 1, 2):
-                raise ValueError("prepared audio must be 16 kHz mono 16-bit PCM")
-            self.frames = wav.getnframes()
+            *kind, self.frames, _, _ = wav.getparams()
+        if kind != [1, 2, SAMPLE_RATE]:
+            raise ValueError("prepared audio must be 16 kHz mono 16-bit PCM")
 
     @property
     def duration(self) -> float:

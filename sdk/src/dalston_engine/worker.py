@@ -7,11 +7,11 @@ What holds at any moment:
 - a task ends early only in `progress`: cancelled, drained (asked to stop) or lost.
 """
 
+import contextlib
 import errno
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -35,7 +35,7 @@ GLYPHS = {"started": "→", "completed": "←", "failed": "!", "retry": "↻", "
 
 
 class Outcome(Struct):
-    """How an attempt ended: completed, failed, retry, postponed, released, cancelled or lost (not told)."""
+    """How an attempt ended: completed, failed, retry, postponed, released or cancelled."""
 
     word: str
     seconds: float | None = None
@@ -52,8 +52,7 @@ class Keeper(threading.Thread):
     def __init__(self, queue: Queue, host: Host) -> None:
         super().__init__(name="keeper", daemon=True)
         self.queue, self.card, self.deadline = queue, host.card(), host.manifest.deadline
-        self.stopping = threading.Event()
-        self.draining = False
+        self.stopping, self.draining = threading.Event(), False
         self.condition, self.settled = "", 0
         self.hold(None)
 
@@ -74,8 +73,7 @@ class Keeper(threading.Thread):
 
     def beat(self) -> None:
         """Send one heartbeat."""
-        state = self.condition or ("running" if self._task else "idle")
-        self.queue.heartbeat(self.card, state, self.settled)
+        self.queue.heartbeat(self.card, self.condition or ("running" if self._task else "idle"), self.settled)
 
     def hold(self, task: Task | None) -> None:
         """Keep this task's lease from now on, or none."""
@@ -86,15 +84,12 @@ class Keeper(threading.Thread):
     def report(self, fraction: float) -> None:
         """Note the task's progress; raises Interrupted when it must stop."""
         self._progress = fraction
-        if self.draining:
-            raise Drained
-        if self._word != "OK":
-            raise Cancelled if self._word == "CANCELLED" else LeaseLost
+        if self.draining or self._word != "OK":
+            raise {"OK": Drained, "CANCELLED": Cancelled}.get(self._word, LeaseLost)
 
     def _give_up(self, task: Task) -> None:
         """End the process: nothing else stops a method that does not return."""
-        message = f"{task.engine} did not finish within {self.deadline} s."
-        error = ErrorRecord("deadline", message, 504)
+        error = ErrorRecord("deadline", f"{task.engine} did not finish within {self.deadline} s.", 504)
         self.queue.settle(task, "retry", error=error)
         _log(task, "retry", self.deadline, error)
         os._exit(70)
@@ -104,26 +99,24 @@ class Worker:
     """One instance of an engine at work."""
 
     def __init__(self, host: Host, url: str, instance: str, jobs: Path) -> None:
-        self.host, self.jobs = host, jobs
+        self.host, self.jobs, self._idle = host, jobs, False
         self.queue = Queue(url, host.manifest.id, instance)
         self.keeper = Keeper(Queue(url, host.manifest.id, instance), host)
-        self._idle = False
 
     def run(self, preload: str | None = None) -> None:
         """Work until SIGTERM or SIGINT; the task at hand goes back at its next progress call."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self.keeper.condition = "loading" if preload is not None else ""
-        try:
+        with contextlib.suppress(Stopped):
             self._patiently(self.keeper.beat)
             self.keeper.start()
             self._preload(preload)
             while not self.keeper.draining:
                 self._patiently(self._turn)
-        except Stopped:
-            pass
         self.keeper.stopping.set()
-        self._patiently(self.queue.leave, tries=1)
+        with contextlib.suppress(*AWAY):
+            self.queue.leave()
 
     def perform(self, task: Task) -> Outcome:
         """Do the task; every way it can end becomes an outcome."""
@@ -158,9 +151,7 @@ class Worker:
         self.keeper.hold(task)
         outcome = self.perform(task)
         self.keeper.hold(None)
-        word = "LOST"
-        if outcome.word != "lost":
-            word = self.queue.settle(task, outcome.word, outcome.seconds, outcome.error)
+        word = self.queue.settle(task, outcome.word, outcome.seconds, outcome.error)
         if word != "OK":
             Workspace(self.jobs, task).discard()
         self.keeper.settled += word == "OK"
@@ -177,13 +168,13 @@ class Worker:
             self._patiently(self.keeper.beat)
         log.info("%s is ready", self.host.manifest.id)
 
-    def _patiently(self, call: Callable[[], None], tries: int = sys.maxsize) -> None:
-        """Call until Redis answers, or `tries` times."""
-        for n in range(tries):
+    def _patiently(self, call: Callable[[], None]) -> None:
+        """Call until Redis answers."""
+        while True:
             try:
                 return call()
             except AWAY:
-                time.sleep(0.02 if n < 50 else 0.5)
+                time.sleep(0.05)
 
     def _stop(self, *_: object) -> None:
         self.keeper.draining = True

@@ -17,10 +17,9 @@ import msgspec
 
 from dalston_engine.errors import BadInput
 from dalston_engine.stages import STAGES
-from dalston_engine.types import Audio, Need, Parts, Task
+from dalston_engine.types import Audio, Parts, Task
 
 RESULT = "result.json"
-AUDIO = "audio.wav"
 
 
 def encode(result: Any) -> bytes:
@@ -83,20 +82,15 @@ class Workspace:
             case "folder":
                 return self.folder
             case "audio":
-                path = self._path(self._from("prepare")[0]) / AUDIO
-                return Audio(path if self.task.part is None else path.with_stem(f"audio-{self.task.part}"))
+                part = "" if self.task.part is None else f"-{self.task.part}"
+                return Audio(self._left("prepare")[0] / f"audio{part}.wav")
             case "parts":
-                return Parts(
-                    media=self._result(self._from("prepare")[0]),
-                    transcripts=[self._result(need) for need in self._from("transcribe")],
-                )
+                return Parts(self._results("prepare")[0], self._results("transcribe"))
         raise ValueError(f"no stage is given {name!r}")
 
-    def _from(self, stage: str) -> list[Need]:
-        return [need for need in self.task.needs if need.stage == stage]
+    def _left(self, stage: str) -> list[Path]:
+        return [self.job / need.id / need.token for need in self.task.needs if need.stage == stage]
 
-    def _path(self, need: Need) -> Path:
-        return self.job / need.id / need.token
-
-    def _result(self, need: Need) -> Any:
-        return msgspec.json.decode((self._path(need) / RESULT).read_bytes(), type=STAGES[need.stage].result)
+    def _results(self, stage: str) -> list[Any]:
+        files, kind = [path / RESULT for path in self._left(stage)], STAGES[stage].result
+        return [msgspec.json.decode(file.read_bytes(), type=kind) for file in files]

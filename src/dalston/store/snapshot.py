@@ -89,7 +89,11 @@ def _task(id: str, known: dict[str, Any]) -> SnapshotTask:
         state=known["state"],
         attempt=int(known["attempt"]),
         part=part,
-        progress=float(known["progress"]) if "progress" in known else None,
+        progress=1.0
+        if known["state"] == "completed"
+        else float(known["progress"])
+        if "progress" in known
+        else None,
         queued_seconds=waited / 1000 if waited >= 0 else None,
         seconds=float(known["seconds"]) if known.get("seconds") else None,
         error=msgspec.json.decode(known["error"], type=ErrorRecord) if known.get("error") else None,

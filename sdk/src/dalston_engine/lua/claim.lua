@@ -53,8 +53,5 @@ for _, lane in ipairs(lanes) do
     redis.call('XDEL', lane, entry[1])
   end
 end
-local function last(lane)
-  local newest = redis.call('XREVRANGE', lane, '+', '-', 'COUNT', 1)[1]
-  return newest and newest[1] or '0-0'
-end
+local function last(lane) return (redis.call('XREVRANGE', lane, '+', '-', 'COUNT', 1)[1] or {'0-0'})[1] end
 return {'EMPTY', last(lanes[1]), last(lanes[2])}

@@ -30,9 +30,8 @@ end
 -- Take a queued or leased task's entry off its queue.
 local function unqueue(task)
   local t = redis.call('HMGET', KEY.TASK(task), 'engine', 'high', 'entry')
-  local lane = lane_of(t[1], t[2])
-  redis.call('XACK', lane, GROUP, t[3])
-  redis.call('XDEL', lane, t[3])
+  redis.call('XACK', lane_of(t[1], t[2]), GROUP, t[3])
+  redis.call('XDEL', lane_of(t[1], t[2]), t[3])
 end
 
 -- Let those go on that need this task, or skip them; returns how many ended by that.
@@ -58,7 +57,6 @@ local function close(task, state, error, gave_up)
   local key = KEY.TASK(task)
   local t = redis.call('HMGET', key, 'job', 'required', 'grows', 'engine')
   redis.call('HSET', key, 'state', state, 'settled_at', int(now()), 'error', error)
-  if state == 'completed' then redis.call('HSET', key, 'progress', '1') end
   if gave_up then
     redis.call('HSET', key, 'letter',
       redis.call('XADD', KEY.DEAD(t[4]), 'MAXLEN', '~', 1000, '*', 'task', task, 'error', error))
