@@ -103,6 +103,8 @@ class Jobs:
         found = await Snapshot.of(self.redis, job)
         if found is None:
             return Job(job, "queued", file.created_at, [], 0.0, source=file.source)
+        if found.state in ENDED and (file := self._file(job)).outcome is not None:  # it ended meanwhile
+            return _ended(file, file.outcome)
         stages = found.stages
         return Job(job, found.state, file.created_at, stages, _progress(stages), source=file.source)
 
