@@ -42,7 +42,11 @@ class Snapshot(Struct):
     @staticmethod
     async def of(redis: Client, job: str) -> Snapshot | None:
         """The job, or None when Redis does not know it."""
-        answer = await run(SHOW, redis, job=job)
+        return Snapshot.read(await run(SHOW, redis, job=job))
+
+    @staticmethod
+    def read(answer: Sequence[Any]) -> Snapshot | None:
+        """The job from what the script `show` answers."""
         if not answer:
             return None
         fields, *tasks = answer

@@ -24,27 +24,29 @@ local function met(task)
   return t[1] == 'completed' and not t[3] or t[1] == 'failed' and t[2] == '0'
 end
 
--- Create a job's tasks and queue those that may start; what they need may be there already.
+-- Create tasks of a job; `start` lets those go on that may.
 local function create(job, tasks, high)
-  local dependents = {}
-  for _, task in ipairs(tasks) do
-    for _, need in ipairs(task.needs) do dependents[need] = (dependents[need] or '') .. ' ' .. task.id end
-  end
   for _, task in ipairs(tasks) do
     local key = KEY.TASK(task.id)
     redis.call('HSET', key, 'job', job, 'stage', task.stage, 'engine', task.engine,
-      'params', task.params, 'needs', table.concat(task.needs, ' '), 'attempt', 0, 'state', 'waiting',
-      'dependents', dependents[task.id] or '')
+      'params', task.params, 'needs', table.concat(task.needs, ' '), 'attempt', 0, 'state', 'waiting')
     if high then redis.call('HSET', key, 'high', 1) end
     if task.required == false then redis.call('HSET', key, 'required', 0) end
     if task.grows then redis.call('HSET', key, 'grows', 1) end
     if task.each then redis.call('HSET', key, 'each', 1) end
     if task.part then redis.call('HSET', key, 'part', task.part) end
-    dependents[task.id] = nil
   end
-  for need, more in pairs(dependents) do
-    redis.call('HSET', KEY.TASK(need), 'dependents', redis.call('HGET', KEY.TASK(need), 'dependents') .. more)
+end
+
+-- Tell every task of a plan what needs it.
+local function link(ids)
+  local dependents = {}
+  for _, task in ipairs(ids) do
+    for _, need in ipairs(words(redis.call('HGET', KEY.TASK(task), 'needs'))) do
+      dependents[need] = (dependents[need] and dependents[need] .. ' ' or '') .. task
+    end
   end
+  for need, list in pairs(dependents) do redis.call('HSET', KEY.TASK(need), 'dependents', list) end
 end
 
 -- Count what each waiting task still needs, and queue those that need nothing.

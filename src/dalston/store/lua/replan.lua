@@ -18,14 +18,10 @@ for task in pairs(gone) do
 end
 local tasks, ids = cjson.decode(plan), words(order)
 create(job, tasks, found[3])
+link(ids)
 for _, task in ipairs(ids) do
-  local name, dependents = KEY.TASK(task), {}
-  for _, dependent in ipairs(words(redis.call('HGET', name, 'dependents'))) do
-    if redis.call('EXISTS', KEY.TASK(dependent)) == 1 then dependents[#dependents + 1] = dependent end
-  end
-  redis.call('HSET', name, 'dependents', table.concat(dependents, ' '))
-  local t = redis.call('HMGET', name, 'state', 'grows')
-  if t[1] == 'completed' and t[2] then redis.call('HDEL', name, 'grows') end
+  local t = redis.call('HMGET', KEY.TASK(task), 'state', 'grows')
+  if t[1] == 'completed' and t[2] then redis.call('HDEL', KEY.TASK(task), 'grows') end
   if t[1] == 'waiting' then kept[#kept + 1] = task end
 end
 redis.call('HSET', key, 'tasks', order, 'open', found[4] - #words(remove) + #tasks)

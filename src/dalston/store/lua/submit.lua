@@ -10,5 +10,6 @@ redis.call('ZADD', KEY.JOBS(), created, job)
 redis.call('ZADD', KEY.ACTIVE(), created, job)
 event(job, '', 'queued')
 create(job, tasks, high ~= '')
+link(ids)
 start(ids)
 return 'OK'
