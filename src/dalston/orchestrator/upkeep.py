@@ -47,7 +47,12 @@ class Upkeep(Struct):
     _due: dict[str, float] = msgspec.field(default_factory=dict)
 
     async def turn(self) -> None:
-        """Do what is due."""
+        """Do what is due, then rest for a second, unless there is more to do."""
+        if not await self.turn_once():
+            await asyncio.sleep(SWEEP_S)
+
+    async def turn_once(self) -> bool:
+        """Do what is due; whether there is more of it."""
         await self._recover()
         promoted, reclaimed = await run(SWEEP, self.redis, lease=LEASE_MS, attempts=ATTEMPTS, limit=LIMIT)
         if reclaimed:
@@ -55,8 +60,7 @@ class Upkeep(Struct):
         await self.expire()
         await self._every(ABSENT_S, self.move_stuck)
         await self._every(HOUSEKEEPING_S, self.clean)
-        if promoted < LIMIT:
-            await asyncio.sleep(SWEEP_S)
+        return bool(promoted == LIMIT)
 
     async def expire(self) -> None:
         """Delete the jobs whose retention has ended."""
