@@ -1355,7 +1355,7 @@ def repeated_submit(redis: Any, queue: Open) -> dict[str, Any]:
 def repeated_claim(redis: Any, queue: Open) -> dict[str, Any]:
     submit(redis)
     submit(redis, "other", high=1)
-    return {"engine": "prepare", "instance": "one", "token": "0"}
+    return dict(zip(script("claim").args, ("prepare", "one", "0"), strict=True))
 
 
 def repeated_renew(redis: Any, queue: Open) -> dict[str, Any]:

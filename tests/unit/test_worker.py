@@ -168,11 +168,11 @@ def test_a_workspace_never_creates_the_jobs_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "jobs").exists()
 
 
-def test_an_attempt_leaves_all_or_nothing(tmp_path: Path) -> None:
+def test_an_attempt_that_fails_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "j").mkdir()
-    with Workspace(tmp_path, TASK) as workspace:
+    with pytest.raises(KeyError), Workspace(tmp_path, TASK) as workspace:
         (workspace.folder / "half").write_text("x")
-        assert not workspace.done.exists()
+        raise KeyError
     assert list((tmp_path / "j" / TASK.id).iterdir()) == []
 
 

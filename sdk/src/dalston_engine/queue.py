@@ -49,15 +49,15 @@ class Queue:
     def __init__(self, url: str, engine: str, instance: str) -> None:
         self.redis, self.engine, self.instance = connect(url), engine, instance
         self._names = {"engine": engine, "instance": instance}
+        self.next: Task | None = None
         self._lanes: dict[Any, Any] = {keys.QUEUE_HIGH(engine=engine): "0", keys.QUEUE(engine=engine): "0"}
 
     def claim(self) -> Task | None:
         """Lease a waiting task, or remember where the lanes end."""
-        answer, *rest = self._run("claim", **self._names, token=secrets.token_hex(8))
-        if answer == "TASK":
-            return msgspec.json.decode(rest[0], type=Task)
-        self._lanes = dict(zip(self._lanes, rest, strict=True))
-        return None
+        if self.next is None:
+            self._take(self._run("claim", **self._names, lease=secrets.token_hex(8)))
+        task, self.next = self.next, None
+        return task
 
     def wait(self) -> None:
         """Block until a task may be there, a few seconds at most."""
@@ -68,15 +68,25 @@ class Queue:
         return str(self._run("renew", task=task.id, token=task.token, progress=progress))
 
     def settle(
-        self, task: Task, outcome: str, seconds: float | None = None, error: ErrorRecord | None = None
+        self,
+        task: Task,
+        word: str,
+        seconds: float | None = None,
+        error: ErrorRecord | None = None,
+        more: bool = False,
     ) -> str:
-        """End the lease; tried until Redis answers OK, CANCELLED or LOST."""
-        delay = POSTPONE_MS if outcome == "postponed" else RETRY_DELAY_MS * 2 ** (task.attempt - 1)
-        values = {"task": task.id, "token": task.token, "outcome": outcome, "seconds": seconds,
+        """End the lease; tried until Redis answers OK, CANCELLED or LOST.
+
+        `more`: lease the next task in the same step; `claim` then gives that one.
+        """
+        delay = POSTPONE_MS if word == "postponed" else RETRY_DELAY_MS * 2 ** (task.attempt - 1)
+        values = {"task": task.id, "token": task.token, "outcome": word, "seconds": seconds,
                   "error": msgspec.json.encode(error) if error else None, "delay": delay}  # fmt: skip
+        values |= self._names | {"lease": secrets.token_hex(8)} if more else {}
         while True:
             with contextlib.suppress(*AWAY):
-                return str(self._run("settle", **values, attempts=ATTEMPTS))
+                answer = self._run("settle+claim" if more else "settle", **values, attempts=ATTEMPTS)
+                return self._take(answer[1], answer[0]) if more else str(answer)
             time.sleep(0.2)
 
     def heartbeat(self, card: Card, state: str, tasks: int) -> None:
@@ -88,6 +98,13 @@ class Queue:
         """Take this instance out of the fleet."""
         self.redis.delete(keys.INSTANCE(**self._names))
         self.redis.zadd(keys.ENGINES(), {f"{self.engine}/{self.instance}": 0})
+
+    def _take(self, claimed: list[str], word: str = "") -> str:
+        if claimed[0] == "TASK":
+            self.next = msgspec.json.decode(claimed[1], type=Task)
+        else:
+            self._lanes = dict(zip(self._lanes, claimed[1:], strict=True))
+        return word
 
     def _run(self, name: str, **values: Any) -> Any:
         return script(name)(self.redis, **values)

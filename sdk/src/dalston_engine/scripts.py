@@ -16,6 +16,8 @@ from redis.exceptions import NoScriptError
 
 from dalston_engine import keys
 
+SLOT = r"\{(\w+)\}"
+
 
 class Script(Struct, frozen=True):
     """A Lua script with named arguments."""
@@ -42,21 +44,30 @@ class Script(Struct, frozen=True):
 
 @cache
 def script(name: str, package: str = __package__) -> Script:
-    """The script `lua/<name>.lua` of a package, by default the engine's: claim, renew, settle, …"""
-    body = _read(package, name)
-    args = tuple(body.splitlines()[0].removeprefix("-- args:").split())
-    arguments = "".join(f"local {arg} = ARGV[{n}]\n" for n, arg in enumerate(args, 1))
-    libraries = "".join(_read(home, "lib") for home in dict.fromkeys((__package__, package)))
-    text = _key_functions() + libraries + arguments + body
+    """The script `lua/<name>.lua` of a package, by default the engine's: claim, renew, settle, …
+
+    `a+b` is both in one step, answering {a's answer, b's answer}.
+    """
+    bodies = [_read(package, part) for part in name.split("+")]
+    args = tuple(arg for body in bodies for arg in body.splitlines()[0].removeprefix("-- args:").split())
+    text = "".join(_read(home, "lib") for home in dict.fromkeys((__package__, package)))
+    text += "".join(f"local {arg} = ARGV[{n}]\n" for n, arg in enumerate(args, 1))
+    calls = ", ".join(f"(function()\n{body}\nend)()" for body in bodies)
+    text += f"return {{{calls}}}" if len(bodies) > 1 else bodies[0]
+    text = _key_functions(text) + text
     return Script(name, args, text, sha1(text.encode()).hexdigest())  # noqa: S324
 
 
-@cache
-def _key_functions() -> str:
-    """Lua functions `KEY.JOB(id)`, so that the names of keys stay in one module."""
-    formats = {name: re.sub(r"\{\w+\}", "%s", key.pattern) for name, key in keys.ALL.items()}
-    lines = [f"function KEY.{n}(...) return string.format('{f}', ...) end\n" for n, f in formats.items()]
-    return f"local KEY, GROUP = {{}}, '{keys.GROUP}'\n" + "".join(lines)
+def _key_functions(text: str) -> str:
+    """Lua functions `KEY.JOB(id)` as far as a script uses them: keys are spelled in one module."""
+    lines = [f"local KEY, GROUP = {{}}, '{keys.GROUP}'"]
+    for name in sorted(set(re.findall(r"KEY\.(\w+)", text))):
+        slots, body = (
+            re.findall(SLOT, keys.ALL[name].pattern),
+            re.sub(SLOT, r"' .. \1 .. '", keys.ALL[name].pattern),
+        )
+        lines.append(f"function KEY.{name}({', '.join(slots)}) return '{body}' end")
+    return "\n".join(lines) + "\n"
 
 
 def _read(package: str, name: str) -> str:

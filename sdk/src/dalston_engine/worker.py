@@ -17,9 +17,9 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
 
 from dalston_engine.errors import Cancelled, DalstonError, DiskFull, Drained, ErrorRecord, LeaseLost
 from dalston_engine.host import Host
@@ -34,7 +34,7 @@ HEARTBEAT_EVERY = 5
 GLYPHS = {"started": "→", "completed": "←", "failed": "!", "retry": "↻", "postponed": "↻"}
 
 
-class Outcome(Struct):
+class Outcome(NamedTuple):
     """How an attempt ended: completed, failed, retry, postponed, released or cancelled."""
 
     word: str
@@ -100,6 +100,7 @@ class Worker:
 
     def __init__(self, host: Host, url: str, instance: str, jobs: Path) -> None:
         self.host, self.jobs, self._idle = host, jobs, False
+        self._last = ("", Outcome(""))
         self.queue = Queue(url, host.manifest.id, instance)
         self.keeper = Keeper(Queue(url, host.manifest.id, instance), host)
 
@@ -112,7 +113,7 @@ class Worker:
             self._patiently(self.keeper.beat)
             self.keeper.start()
             self._preload(preload)
-            while not self.keeper.draining:
+            while self.queue.next or not self.keeper.draining:
                 self._patiently(self._turn)
         self.keeper.stopping.set()
         with contextlib.suppress(*AWAY):
@@ -122,8 +123,6 @@ class Worker:
         """Do the task; every way it can end becomes an outcome."""
         try:
             with Workspace(self.jobs, task) as workspace:
-                if workspace.done.exists():  # settled before, but Redis does not know
-                    return Outcome("completed")
                 params = msgspec.json.decode(task.params)
                 result, seconds = self.host.perform(params, workspace.arguments(), self.keeper.report)
                 workspace.publish(result)
@@ -149,9 +148,11 @@ class Worker:
         started = time.monotonic()
         _log(task, "started", 0)
         self.keeper.hold(task)
-        outcome = self.perform(task)
+        # The same lease again: it was settled, but Redis went back to before that.
+        outcome = self._last[1] if self._last[0] == task.token else self.perform(task)
+        self._last = (task.token, outcome)
         self.keeper.hold(None)
-        word = self.queue.settle(task, outcome.word, outcome.seconds, outcome.error)
+        word = self.queue.settle(task, *outcome, more=not self.keeper.draining)
         if word != "OK":
             Workspace(self.jobs, task).discard()
         self.keeper.settled += word == "OK"

@@ -1,14 +1,16 @@
 """A job's folder as an engine sees it.
 
     jobs/{job}/source.*                 the upload
-    jobs/{job}/{task}/{token}/          what an attempt left, renamed into place when it is whole
+    jobs/{job}/{task}/{token}/          what an attempt wrote
         result.json                     the stage's result
         audio.wav, or audio-0.wav, …    prepare only: the whole, or its parts
 
-The token of the settled attempt is the one that counts. The job's own folder is never made here,
-so a task of a deleted job cannot bring it back.
+The token of the settled attempt is the one that counts, so nobody reads what is half written. The
+job's own folder is never made here, so a task of a deleted job cannot bring it back.
 """
 
+import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Self
@@ -44,28 +46,28 @@ class Workspace:
 
     def __init__(self, jobs: Path, task: Task) -> None:
         self.job, self.task = jobs / task.job, task
-        self.done = self.job / task.id / task.token
-        self.folder = self.done.with_suffix(".part")
+        self.folder = self.job / task.id / task.token
 
     def __enter__(self) -> Self:
         try:
-            self.folder.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.folder.parent)
+            os.mkdir(self.folder)
         except FileNotFoundError:
             raise JobGone from None
-        self.folder.mkdir(exist_ok=True)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind:
+            self.discard()
 
     def discard(self) -> None:
         """Remove what this attempt left: another one counts, or none."""
-        shutil.rmtree(self.done, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def publish(self, result: Any) -> None:
-        """Write the result and put the whole folder in its place."""
+        """Write the result; it counts once the attempt is settled."""
         (self.folder / RESULT).write_bytes(encode(result))
-        self.folder.rename(self.done)
 
     def arguments(self) -> list[Any]:
         """What the stage's method is given, in order."""

@@ -200,9 +200,12 @@ class Files:
 
     def _drop_attempts(self, job: str, outcome: Outcome) -> None:
         """Remove what attempts left that do not count."""
-        kept = set(outcome.artifacts)
+        if all(
+            stage.attempt == 1 and kept for stage, kept in zip(outcome.stages, outcome.artifacts, strict=True)
+        ):
+            return
         for attempt in (self.jobs / job).glob(f"{job}.*/*"):
-            if f"{attempt.parent.name}/{attempt.name}" not in kept:
+            if f"{attempt.parent.name}/{attempt.name}" not in outcome.artifacts:
                 shutil.rmtree(attempt, ignore_errors=True)
 
 

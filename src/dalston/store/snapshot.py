@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -70,7 +69,7 @@ class Snapshot(Struct):
 
 
 def _dict(flat: Sequence[str]) -> dict[str, str]:
-    return dict(list(pairwise(flat))[::2])
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _task(id: str, known: dict[str, Any]) -> SnapshotTask:

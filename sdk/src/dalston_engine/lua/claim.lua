@@ -1,12 +1,11 @@
--- args: engine instance token
--- Lease one task to the instance, high lane first. Answers {TASK, json}, or {EMPTY, id, id}: the
+-- args: engine instance lease
+-- Lease one task to the instance under the token `lease`, high lane first. Answers {TASK, json}, or {EMPTY, id, id}: the
 -- last entry of either lane, to block on without missing what comes next.
 -- An instance that already holds a task is given that one again (its answer was lost).
 local lanes = {KEY.QUEUE_HIGH(engine), KEY.QUEUE(engine)}
 
 local function leased(task)
-  local t = redis.call('HMGET', KEY.TASK(task), 'job', 'stage', 'attempt', 'token', 'params', 'needs',
-    'part')
+  local t = redis.call('HMGET', KEY.TASK(task), 'job', 'stage', 'attempt', 'token', 'params', 'needs', 'part')
   local answer = {id = task, engine = engine, job = t[1], stage = t[2], attempt = tonumber(t[3]),
     token = t[4], params = t[5], part = tonumber(t[7] or nil)}
   for _, need in ipairs(words(t[6])) do
@@ -19,14 +18,11 @@ local function leased(task)
   return {'TASK', cjson.encode(answer)}
 end
 
-local function grant(task)
-  local key, started = KEY.TASK(task), int(now())
-  local job = redis.call('HGET', key, 'job')
-  redis.call('HINCRBY', key, 'attempt', 1)
-  redis.call('HSET', key, 'state', 'running', 'token', token, 'instance', instance, 'started_at', started,
-    'progress', '0')
+local function grant(task, job, attempt)
+  redis.call('HSET', KEY.TASK(task), 'attempt', attempt + 1, 'state', 'running', 'token', lease,
+    'instance', instance, 'started_at', int(now()), 'progress', '0')
   if redis.call('HGET', KEY.JOB(job), 'state') == 'queued' then
-    redis.call('HSET', KEY.JOB(job), 'state', 'running', 'started_at', started)
+    redis.call('HSET', KEY.JOB(job), 'state', 'running', 'started_at', int(now()))
   end
   event(job, task, 'running')
   return leased(task)
@@ -47,8 +43,8 @@ for _, lane in ipairs(lanes) do
     local entry = read and read[1] and read[1][2][1]
     if not entry then break end
     local task = entry[2][2]
-    local t = redis.call('HMGET', KEY.TASK(task), 'state', 'entry')
-    if t[1] == 'queued' and t[2] == entry[1] then return grant(task) end
+    local t = redis.call('HMGET', KEY.TASK(task), 'state', 'entry', 'job', 'attempt')
+    if t[1] == 'queued' and t[2] == entry[1] then return grant(task, t[3], t[4]) end
     redis.call('XACK', lane, GROUP, entry[1])
     redis.call('XDEL', lane, entry[1])
   end

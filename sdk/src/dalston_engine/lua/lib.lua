@@ -1,10 +1,8 @@
 -- Shared by all scripts. Times are milliseconds since 1970, from Redis itself.
 local function int(n) return string.format('%.0f', n) end
 
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local clock = redis.call('TIME')
+local function now() return clock[1] * 1000 + math.floor(clock[2] / 1000) end
 
 local function event(job, task, state)
   redis.call('XADD', KEY.EVENTS(), 'MAXLEN', '~', 10000, '*', 'job', job, 'task', task, 'state', state)
@@ -53,10 +51,10 @@ end
 
 -- End a task for good. What needs it goes on, waits for the plan to grow, or is skipped; the job's
 -- last task hands it to an orchestrator. Whoever gave up leaves a dead letter.
-local function close(task, state, error, gave_up)
+local function close(task, state, error, gave_up, seconds)
   local key = KEY.TASK(task)
   local t = redis.call('HMGET', key, 'job', 'required', 'grows', 'engine')
-  redis.call('HSET', key, 'state', state, 'settled_at', int(now()), 'error', error)
+  redis.call('HSET', key, 'state', state, 'settled_at', int(now()), 'error', error, 'seconds', seconds or '')
   if gave_up then
     redis.call('HSET', key, 'letter',
       redis.call('XADD', KEY.DEAD(t[4]), 'MAXLEN', '~', 1000, '*', 'task', task, 'error', error))

@@ -16,7 +16,6 @@ elseif again then
   redis.call('ZADD', KEY.DELAYED(), int(now() + delay), task)
   event(t[4], task, 'retrying')
 else
-  redis.call('HSET', key, 'seconds', seconds)
-  close(task, outcome == 'retry' and 'failed' or outcome, error, outcome == 'retry')
+  close(task, outcome == 'retry' and 'failed' or outcome, error, outcome == 'retry', seconds)
 end
 return 'OK'

@@ -24,6 +24,15 @@ local function met(task)
   return t[1] == 'completed' and not t[3] or t[1] == 'failed' and t[2] == '0'
 end
 
+-- Whether something this task needs can no longer be had.
+local function stopped(task)
+  for _, need in ipairs(words(redis.call('HGET', KEY.TASK(task), 'needs'))) do
+    local t = redis.call('HMGET', KEY.TASK(need), 'state', 'required')
+    if t[1] == 'skipped' or t[1] == 'cancelled' or t[1] == 'failed' and t[2] ~= '0' then return true end
+  end
+  return false
+end
+
 -- Create tasks of a job; `start` lets those go on that may.
 local function create(job, tasks, high)
   for _, task in ipairs(tasks) do
