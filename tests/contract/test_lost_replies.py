@@ -23,7 +23,22 @@ from tests.contract.wire import Proxy
 from tests.contract.workshop import Office, assert_done_once, at_work, open_office, own_tasks, soon
 
 CLAIM, RENEW, SETTLE, HEARTBEAT = map(script, ("claim", "renew", "settle", "heartbeat"))
-SCRIPTS = (CLAIM, RENEW, SETTLE, HEARTBEAT, SUBMIT, CANCEL, FINISH, FORGET, REVIVE, SHOW, SWEEP, TIDY)
+SETTLE_AND_CLAIM = script("settle+claim")
+SCRIPTS = (
+    CLAIM,
+    RENEW,
+    SETTLE,
+    SETTLE_AND_CLAIM,
+    HEARTBEAT,
+    SUBMIT,
+    CANCEL,
+    FINISH,
+    FORGET,
+    REVIVE,
+    SHOW,
+    SWEEP,
+    TIDY,
+)
 CARD = Card("preparer", "prepare")
 
 pytestmark = pytest.mark.anyio
@@ -96,6 +111,7 @@ async def test_a_claim_of_nothing_whose_reply_is_lost_leases_nothing(
     assert queue.claim() is None
 
 
+@pytest.mark.parametrize("more", [False, True], ids=["settle", "settle and claim"])
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize(
     ("outcome", "attempt", "state", "told"),
@@ -109,13 +125,19 @@ async def test_a_claim_of_nothing_whose_reply_is_lost_leases_nothing(
 )
 async def test_a_settlement_whose_reply_is_lost_settles_once(
     redis: Any, job: str, queue: Queue, proxy: Proxy,
-    times: int, outcome: str, attempt: str, state: str, told: list[tuple[str, str]],
+    more: bool, times: int, outcome: str, attempt: str, state: str, told: list[tuple[str, str]],
 ) -> None:  # fmt: skip
-    task = claimed(queue)
-    proxy.lose(SETTLE.sha, times)
+    task, lost = claimed(queue), SETTLE_AND_CLAIM if more else SETTLE
+    proxy.lose(lost.sha, times)
     error = None if outcome in {"completed", "released"} else ErrorRecord("a", "b")
-    assert await asyncio.to_thread(queue.settle, task, outcome, 0.5, error) == "OK"
-    assert proxy.lost == [SETTLE.sha] * times
+    assert await asyncio.to_thread(queue.settle, task, outcome, 0.5, error, more) == "OK"
+    assert proxy.lost == [lost.sha] * times
+    if more and outcome == "released":
+        again = claimed(queue)
+        assert (again.id, again.attempt) == (task.id, 1)
+        assert states(redis, job)[-1] == ("prepare", "running")
+        return
+    assert queue.next is None
     after = [("", "queued"), ("prepare", "queued"), ("prepare", "running"), *told]
     assert states(redis, job) == after
     known = redis.hgetall(keys.TASK(task=task.id))
@@ -123,6 +145,23 @@ async def test_a_settlement_whose_reply_is_lost_settles_once(
     assert redis.zcard(keys.DELAYED()) == (state == "retrying")
     assert redis.xlen(keys.WORK()) == (outcome == "failed")
     assert redis.xlen(keys.QUEUE(engine="preparer")) == (outcome == "released")
+
+
+async def test_a_task_claimed_with_a_settlement_whose_reply_is_lost_is_leased_once(
+    redis: Any, job: str, queue: Queue, proxy: Proxy, valkey: str, tmp_path: Path
+) -> None:
+    async with connect(valkey) as client:
+        second = await Office(client, tmp_path / "data").submit()
+    task = claimed(queue)
+    proxy.lose(SETTLE_AND_CLAIM.sha, 2)
+    assert await asyncio.to_thread(queue.settle, task, "completed", 0.5, None, True) == "OK"
+    following = claimed(queue)
+    assert {task.job, following.job} == {job, second}
+    assert following.token == redis.hget(keys.TASK(task=following.id), "token")
+    assert following.attempt == 1
+    told = [("", "queued"), ("prepare", "queued"), ("prepare", "running")]
+    assert states(redis, following.job) == told
+    assert states(redis, task.job) == [*told, ("prepare", "completed"), ("merge", "queued")]
 
 
 async def test_the_last_attempt_whose_settlement_is_lost_leaves_one_dead_letter(
@@ -278,7 +317,7 @@ async def test_the_outcome_on_disk_is_the_one_of_the_first_publication(
 # Everything at work
 
 
-@pytest.mark.parametrize("lost", [CLAIM, SETTLE, HEARTBEAT], ids=lambda script: script.name)
+@pytest.mark.parametrize("lost", [CLAIM, SETTLE_AND_CLAIM, HEARTBEAT], ids=lambda script: script.name)
 async def test_the_worker_goes_on_whichever_reply_is_lost(
     redis: Any, proxy: Proxy, tmp_path: Path, lost: Script
 ) -> None:

@@ -20,6 +20,7 @@ from dalston_engine import Engine, Media, Parts, Transcript, keys
 from dalston_engine.host import Host
 from dalston_engine.manifest import Manifest
 from dalston_engine.models import Models
+from dalston_engine.queue import AWAY
 from dalston_engine.worker import Worker
 from msgspec import Raw
 
@@ -102,12 +103,13 @@ def at_work(url: str, stage: str, data: Path) -> Iterator[Worker]:
         assert worker.keeper.is_alive(), f"the keeper of {name} has ended"
     finally:
         worker.keeper.draining = True
-        worker.queue.redis.xadd(keys.QUEUE(engine=name), {"task": "wake up"})
-        thread.join(SOON_S)
+        while thread.is_alive():
+            with contextlib.suppress(*AWAY):  # wake it up
+                worker.keeper.queue.redis.xadd(keys.QUEUE_HIGH(engine=name), {"task": ""})
+            thread.join(0.05)
         worker.keeper.join(SOON_S)
         for queue in (worker.queue, worker.keeper.queue):
             queue.redis.close()
-        assert not thread.is_alive()
 
 
 class Office:

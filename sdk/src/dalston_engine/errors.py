@@ -74,7 +74,7 @@ class DiskFull(Retry):
 class Interrupted(DalstonError):
     """The task must stop now."""
 
-    code, status, retryable = "interrupted", 499, False
+    code, status, retryable, outcome = "interrupted", 499, False, "released"
 
 
 class Cancelled(Interrupted):
@@ -86,10 +86,6 @@ class Cancelled(Interrupted):
 class Drained(Interrupted):
     """The engine is stopping; the task goes back to its queue."""
 
-    outcome = "released"
-
 
 class LeaseLost(Interrupted):
     """Another instance owns the task now."""
-
-    outcome = "released"

@@ -67,14 +67,8 @@ class Queue:
         """Extend the lease; answers OK, CANCELLED or LOST."""
         return str(self._run("renew", task=task.id, token=task.token, progress=progress))
 
-    def settle(
-        self,
-        task: Task,
-        word: str,
-        seconds: float | None = None,
-        error: ErrorRecord | None = None,
-        more: bool = False,
-    ) -> str:
+    def settle(self, task: Task, word: str, seconds: float | None = None,
+               error: ErrorRecord | None = None, more: bool = False) -> str:  # fmt: skip
         """End the lease; tried until Redis answers OK, CANCELLED or LOST.
 
         `more`: lease the next task in the same step; `claim` then gives that one.

@@ -62,11 +62,9 @@ def _key_functions(text: str) -> str:
     """Lua functions `KEY.JOB(id)` as far as a script uses them: keys are spelled in one module."""
     lines = [f"local KEY, GROUP = {{}}, '{keys.GROUP}'"]
     for name in sorted(set(re.findall(r"KEY\.(\w+)", text))):
-        slots, body = (
-            re.findall(SLOT, keys.ALL[name].pattern),
-            re.sub(SLOT, r"' .. \1 .. '", keys.ALL[name].pattern),
-        )
-        lines.append(f"function KEY.{name}({', '.join(slots)}) return '{body}' end")
+        slots = ", ".join(re.findall(SLOT, keys.ALL[name].pattern))
+        body = re.sub(SLOT, r"' .. \1 .. '", keys.ALL[name].pattern)
+        lines.append(f"function KEY.{name}({slots}) return '{body}' end")
     return "\n".join(lines) + "\n"
 
 

@@ -60,12 +60,10 @@ local function close(task, state, error, gave_up, seconds)
       redis.call('XADD', KEY.DEAD(t[4]), 'MAXLEN', '~', 1000, '*', 'task', task, 'error', error))
   end
   event(t[1], task, state)
-  local ended = 1
-  if state == 'completed' and t[3] then
-    redis.call('XADD', KEY.WORK(), '*', 'work', 'grow', 'job', t[1], 'task', task)
-  else
-    ended = ended + pass_on(task, state == 'completed' or state == 'failed' and t[2] == '0')
-  end
+  local grows = state == 'completed' and t[3]
+  if grows then redis.call('XADD', KEY.WORK(), '*', 'work', 'grow', 'job', t[1], 'task', task) end
+  local go = state == 'completed' or state == 'failed' and t[2] == '0'
+  local ended = grows and 1 or 1 + pass_on(task, go)
   if redis.call('HINCRBY', KEY.JOB(t[1]), 'open', -ended) == 0 then
     redis.call('XADD', KEY.WORK(), '*', 'work', 'publish', 'job', t[1])
   end
