@@ -99,8 +99,7 @@ class Worker:
     """One instance of an engine at work."""
 
     def __init__(self, host: Host, url: str, instance: str, jobs: Path) -> None:
-        self.host, self.jobs, self._idle = host, jobs, False
-        self._last = ("", Outcome(""))
+        self.host, self.jobs, self._idle, self._last = host, jobs, False, ("", Outcome(""))
         self.queue = Queue(url, host.manifest.id, instance)
         self.keeper = Keeper(Queue(url, host.manifest.id, instance), host)
 
