@@ -456,6 +456,27 @@ async def test_a_server_that_takes_no_writes_counts_as_away_for_the_server(
                 assert type(raised.value) is AWAY_REPLIES[told]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "told",
+    [
+        "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "NOREPLICAS Not enough good replicas to write.",
+    ],
+    ids=lambda told: told.split()[0],
+)
+async def test_what_a_server_says_during_a_failover_counts_as_away(
+    tmp_path: Path, parser: str, told: str
+) -> None:
+    with Scripted(tmp_path / "s", lambda _: f"-{told}\r\n".encode()) as server:
+        with sync_client(server.url, parser) as one, pytest.raises(AWAY):
+            one.xread({LANE: "0"}, block=WAIT_MS)
+        async with async_client(server.url, parser) as other:
+            with pytest.raises(AWAY):
+                await other.xread({LANE: "0"}, block=BLOCK_MS)
+
+
 def test_a_script_is_sent_again_to_a_server_that_forgot_it(redis: Any, valkey: str, parser: str) -> None:
     submit(redis, "j")
     with sync_client(valkey, parser) as one:

@@ -103,6 +103,7 @@ def at_work(url: str, stage: str, data: Path) -> Iterator[Worker]:
         assert worker.keeper.is_alive(), f"the keeper of {name} has ended"
     finally:
         worker.keeper.draining = True
+        worker.keeper.stopping.set()
         while thread.is_alive():
             with contextlib.suppress(*AWAY):  # wake it up
                 worker.keeper.queue.redis.xadd(keys.QUEUE_HIGH(engine=name), {"task": ""})
@@ -120,6 +121,16 @@ class Office:
         self.events = Events(redis)
         self.jobs = Jobs(redis, self.files, self.events, keep=3600)
         self.orchestrator = Orchestrator(redis, self.files, self.jobs, absent_s=3600)
+        self.loops: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Let its loops run."""
+        self.loops = [asyncio.create_task(run()) for run in (self.events.run, self.orchestrator.run)]
+
+    def check(self) -> None:
+        """None of its loops has ended."""
+        ended = [loop.exception() for loop in self.loops if loop.done()]
+        assert not ended, ended
 
     async def accept(self) -> JobFile:
         """A job on disk, of two stages."""
@@ -155,11 +166,10 @@ async def open_office(url: str, data: Path) -> AsyncIterator[Office]:
     """Everything at work, its loops included; none of them may end by itself."""
     async with connect(url) as redis, own_tasks():
         office = Office(redis, data)
-        loops = [asyncio.create_task(office.events.run()), asyncio.create_task(office.orchestrator.run())]
+        office.start()
         with at_work(url, "prepare", data), at_work(url, "merge", data):
             yield office
-            ended = [loop.exception() for loop in loops if loop.done()]
-            assert not ended, ended
+            office.check()
 
 
 def assert_done_once(redis: Any, jobs: list[str]) -> None:
