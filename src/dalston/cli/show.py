@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import msgspec
@@ -10,6 +11,9 @@ from rich.table import Table
 
 from dalston import settings as settings_
 from dalston.cli.client import Client, address
+
+
+PIPE_COLUMNS = 1000
 
 
 async def jobs(limit: int, data: str | None) -> None:
@@ -67,7 +71,10 @@ async def _ask(data: str | None, path: str, **query: Any) -> Any:
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False)
+    """Show rows; ids are never cut, and in a pipe nothing is."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column in {"job", "engine"}, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
