@@ -157,7 +157,7 @@ async def test_a_cancelled_read_does_not_shift_later_replies(redis: Any, valkey:
         return await one.xread({keys.EVENTS(): "$"}, block=100)
 
     async with async_client(valkey, parser) as one:
-        for n in range(300):
+        for n in range(160):
             reads = [asyncio.create_task(read(one)) for _ in range(dice.choice((1, 3)))]
             # From before the connection is there, over the handshake, until just when the answer comes.
             if n % 2:
@@ -182,7 +182,9 @@ async def test_a_loop_that_is_cancelled_ends_whatever_it_is_doing(
     redis: Any, valkey: str, tmp_path: Path, loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("dalston.store.events", "dalston.orchestrator.loop"):
-        monkeypatch.setattr(f"{module}.BLOCK_MS", 200)
+        monkeypatch.setattr(f"{module}.BLOCK_MS", 100)
+    monkeypatch.setattr("dalston.orchestrator.loop.LEASE_MS", 500)
+    monkeypatch.setattr("dalston.orchestrator.upkeep.SWEEP_S", 0.1)
     stuck = []
     async with client.connect(valkey) as one:
         await one.ping()
@@ -194,7 +196,7 @@ async def test_a_loop_that_is_cancelled_ends_whatever_it_is_doing(
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 running.cancel()
-                if (await asyncio.wait({running}, timeout=0.7))[1]:
+                if (await asyncio.wait({running}, timeout=1))[1]:
                     stuck.append(steps)
     assert not stuck, f"cancelled after {stuck} steps, it went on"
 
@@ -415,7 +417,7 @@ def test_a_server_that_takes_no_writes_counts_as_away_for_engines(
 
     with Scripted(tmp_path / "s", answer) as server, sync_client(server.url, parser) as one:
         calls: list[Callable[[], Any]] = [
-            lambda: script("claim")(one, engine="e", instance="i", token="t"),
+            lambda: script("claim")(one, engine="e", instance="i", lease="t"),
             lambda: one.xread({LANE: "0"}, block=WAIT_MS),
             lambda: one.zadd(keys.ENGINES(), {"e/i": 0}),
         ]

@@ -313,11 +313,20 @@ def test_an_entry_of_a_task_that_is_not_waiting_is_thrown_away(redis: Any, queue
     """I1"""
     submit(redis)
     one, lane = queue("prepare"), keys.QUEUE(engine="prepare")
-    done(one)
-    redis.xadd(lane, {"task": "j.prepare"})
+    settled = done(one)
+    redis.hset(keys.TASK(task=settled.id), "entry", redis.xadd(lane, {"task": settled.id}))
     redis.xadd(lane, {"task": "of.a.job.long.gone"})
     assert one.claim() is None
     assert redis.xlen(lane) == len(pending(redis)) == 0
+
+
+def test_a_task_is_claimed_through_its_own_entry_alone(redis: Any, queue: Open) -> None:
+    """I1"""
+    redis.xadd(keys.QUEUE(engine="prepare"), {"task": "j.prepare"})
+    submit(redis)
+    assert claimed(queue("prepare")).id == "j.prepare"
+    assert placed(redis) == ["j.prepare"]
+    assert queue("prepare", "two").claim() is None
 
 
 # Wait
@@ -1355,7 +1364,7 @@ def repeated_submit(redis: Any, queue: Open) -> dict[str, Any]:
 def repeated_claim(redis: Any, queue: Open) -> dict[str, Any]:
     submit(redis)
     submit(redis, "other", high=1)
-    return dict(zip(script("claim").args, ("prepare", "one", "0"), strict=True))
+    return {"engine": "prepare", "instance": "one", "lease": "0"}
 
 
 def repeated_renew(redis: Any, queue: Open) -> dict[str, Any]:
@@ -1375,6 +1384,12 @@ def repeated_settle(outcome: str, attempt: int = 1, **changes: Any) -> Prepare:
                 "delay": 9, "attempts": ATTEMPTS}  # fmt: skip
 
     return prepare
+
+
+def repeated_settle_and_claim(redis: Any, queue: Open) -> dict[str, Any]:
+    submit(redis, "other")
+    following = {"engine": "prepare", "instance": "one", "lease": "0"}
+    return repeated_settle("completed")(redis, queue) | following
 
 
 def repeated_heartbeat(redis: Any, queue: Open) -> dict[str, Any]:
@@ -1462,6 +1477,7 @@ REPEATED = {
     **{f"settle {outcome}": repeated_settle(outcome) for outcome in ENDINGS},
     "settle for the last time": repeated_settle("retry", ATTEMPTS),
     "settle what grows": repeated_settle("completed", **GROWING),
+    "settle+claim": repeated_settle_and_claim,
     "heartbeat": repeated_heartbeat,
     "sweep": repeated_sweep,
     "cancel": repeated_cancel,
@@ -1502,7 +1518,8 @@ def meaning(redis: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("what", REPEATED)
 def test_a_script_called_again_changes_nothing_more(redis: Any, queue: Open, what: str) -> None:
     """I9: its reply was lost."""
-    one = next(script(name, package) for package, name in SCRIPTS if name == what.split()[0])
+    name = what.split()[0]
+    one = script(name, next((package for package, known in SCRIPTS if known == name), "dalston_engine"))
     arguments = REPEATED[what](redis, queue)
     before = meaning(redis)
     one(redis, **arguments)
@@ -1513,7 +1530,7 @@ def test_a_script_called_again_changes_nothing_more(redis: Any, queue: Open, wha
 
 
 def test_every_script_is_called_again() -> None:
-    assert {what.split()[0] for what in REPEATED} == {name for _, name in SCRIPTS}
+    assert {what.split()[0] for what in REPEATED} == {name for _, name in SCRIPTS} | {"settle+claim"}
 
 
 # Fleet

@@ -12,7 +12,6 @@ from rich.table import Table
 from dalston import settings as settings_
 from dalston.cli.client import Client, address
 
-
 PIPE_COLUMNS = 1000
 
 
