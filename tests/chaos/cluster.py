@@ -176,10 +176,8 @@ class Cluster:
         return json.loads((self.data / "jobs" / job / "job.json").read_bytes()).get("outcome")
 
     def attempts(self, job: str) -> list[str]:
-        """What attempts at its tasks have left."""
-        return sorted(
-            str(p.relative_to(self.data / "jobs" / job)) for p in (self.data / "jobs" / job).glob("*.*/*")
-        )
+        """What attempts at its tasks have returned."""
+        return sorted(path.name for path in (self.data / "jobs" / job).glob(f"{job}.*.json"))
 
     async def idle(self) -> None:
         """Wait until nothing is queued, leased, delayed or active; fails when that does not come."""

@@ -242,5 +242,5 @@ async def test_an_engine_that_dies_every_time_leaves_a_dead_letter_and_others_go
         letters = (await house.ask("/v1/dead-letters"))["dead_letters"]
         assert [letter["job"] for letter in letters] == [bad]
         again = await house.ask(f"{PATH}/{bad}/retry", method="POST")
-        assert again["state"] == "queued"
+        assert again["state"] in ("queued", "running")
         assert (await house.follow(bad))["error"]["code"] == "engine_died"

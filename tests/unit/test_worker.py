@@ -17,7 +17,7 @@ from dalston_engine.manifest import Manifest
 from dalston_engine.models import Models
 from dalston_engine.types import Need, Task
 from dalston_engine.worker import Worker
-from dalston_engine.workspace import RESULT, JobGone, Workspace, encode
+from dalston_engine.workspace import JobGone, Workspace, encode
 from msgspec import Meta
 
 TASK = Task("j.prepare", "j", "prepare", "stub", 1, "token")
@@ -71,7 +71,7 @@ def test_a_return_value_is_published(worker: Worker) -> None:
     outcome = worker.perform(TASK)
     assert (outcome.word, outcome.error) == ("completed", None)
     assert outcome.seconds is not None
-    assert left(worker) == {"j/source.wav", "j/j.prepare/token/audio.wav", f"j/j.prepare/token/{RESULT}"}
+    assert left(worker) == {"j/source.wav", "j/j.prepare.token/audio.wav", "j/j.prepare.token.json"}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_options_reach_the_engine(worker: Worker) -> None:
         worker.perform(Task("j.prepare", "j", "prepare", "stub", 1, "token", '{"gain": 2}')).word
         == "completed"
     )
-    assert (worker.jobs / "j/j.prepare/token/audio.wav").read_bytes() == b"RIFFRIFF"
+    assert (worker.jobs / "j/j.prepare.token/audio.wav").read_bytes() == b"RIFFRIFF"
 
 
 def test_a_result_of_another_type_fails_for_good(worker: Worker) -> None:
@@ -172,9 +172,9 @@ def test_a_workspace_never_creates_the_jobs_folder(tmp_path: Path) -> None:
 def test_an_attempt_that_fails_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "j").mkdir()
     with contextlib.suppress(KeyError), Workspace(tmp_path, TASK) as workspace:
-        (workspace.folder / "half").write_text("x")
+        workspace.argument("folder").joinpath("half").write_text("x")
         raise KeyError
-    assert list((tmp_path / "j" / TASK.id).iterdir()) == []
+    assert list((tmp_path / "j").iterdir()) == []
 
 
 def test_the_settled_attempt_is_the_one_that_is_read(worker: Worker) -> None:
@@ -193,7 +193,7 @@ def test_a_stage_is_given_nothing_but_what_its_contract_names(worker: Worker) ->
 def test_numbers_of_numpy_are_written_as_numbers(worker: Worker) -> None:
     ends(worker, Media(Number(1.5), "wav", "pcm", Number(8000), 1))  # type: ignore[arg-type]
     assert worker.perform(TASK).word == "completed"
-    written = json.loads((worker.jobs / "j/j.prepare/token" / RESULT).read_bytes())
+    written = json.loads((worker.jobs / "j/j.prepare.token.json").read_bytes())
     assert (written["duration"], written["sample_rate"]) == (1.5, 8000)
     assert json.loads(encode([Number(0.25)])) == [0.25]
 

@@ -29,8 +29,10 @@ POSTPONE_MS = 5000
 ATTEMPTS = 3
 """How often a task is tried before it fails for good."""
 
-# Redis says MISCONF while its own disk takes no writes; redis-py has no class for that.
-DefaultParser.EXCEPTION_CLASSES["MISCONF"] = raised.ReadOnlyError
+# What Redis says while its own disk takes no writes, or it has become a replica; redis-py has no class
+# for that, or one that does not say so.
+_NO_WRITES = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "UNBLOCKED")
+DefaultParser.EXCEPTION_CLASSES |= dict.fromkeys(_NO_WRITES, raised.ReadOnlyError)
 AWAY = (raised.ConnectionError, raised.TimeoutError, raised.ReadOnlyError, raised.OutOfMemoryError)
 """What a call raises while Redis cannot be reached or takes no writes: wait, and try again."""
 

@@ -1,16 +1,14 @@
 """A job's folder as an engine sees it.
 
     jobs/{job}/source.*                 the upload
-    jobs/{job}/{task}/{token}/          what an attempt wrote
-        result.json                     the stage's result
-        audio.wav, or audio-0.wav, …    prepare only: the whole, or its parts
+    jobs/{job}/{task}.{token}.json      what an attempt returned
+    jobs/{job}/{task}.{token}/          what it wrote besides: only a stage that is given a folder
+        audio.wav, or audio-0.wav, …    prepare: the whole, or its parts
 
 The token of the settled attempt is the one that counts, so nobody reads what is half written. The
 job's own folder is never made here, so a task of a deleted job cannot bring it back.
 """
 
-import contextlib
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Self
@@ -20,8 +18,6 @@ import msgspec
 from dalston_engine.errors import BadInput
 from dalston_engine.stages import STAGES
 from dalston_engine.types import Audio, Parts, Task
-
-RESULT = "result.json"
 
 
 def encode(result: Any) -> bytes:
@@ -46,15 +42,12 @@ class Workspace:
 
     def __init__(self, jobs: Path, task: Task) -> None:
         self.job, self.task = jobs / task.job, task
-        self.folder = self.job / task.id / task.token
+        self.folder = self.job / f"{task.id}.{task.token}"
+        self.result = self.folder.with_name(f"{self.folder.name}.json")
 
     def __enter__(self) -> Self:
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self.folder.parent)
-            os.mkdir(self.folder)
-        except FileNotFoundError:
-            raise JobGone from None
+        if not self.job.is_dir():
+            raise JobGone
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -63,11 +56,12 @@ class Workspace:
 
     def discard(self) -> None:
         """Remove what this attempt left: another one counts, or none."""
+        self.result.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def publish(self, result: Any) -> None:
         """Write the result; it counts once the attempt is settled."""
-        (self.folder / RESULT).write_bytes(encode(result))
+        self.result.write_bytes(encode(result))
 
     def arguments(self) -> list[Any]:
         """What the stage's method is given, in order."""
@@ -82,17 +76,18 @@ class Workspace:
             case "source":
                 return next(self.job.glob("source.*"))
             case "folder":
+                self.folder.mkdir(exist_ok=True)
                 return self.folder
             case "audio":
                 part = "" if self.task.part is None else f"-{self.task.part}"
-                return Audio(self._left("prepare")[0] / f"audio{part}.wav")
+                return Audio(self.job / self._left("prepare")[0] / f"audio{part}.wav")
             case "parts":
                 return Parts(self._results("prepare")[0], self._results("transcribe"))
         raise ValueError(f"no stage is given {name!r}")
 
-    def _left(self, stage: str) -> list[Path]:
-        return [self.job / need.id / need.token for need in self.task.needs if need.stage == stage]
+    def _left(self, stage: str) -> list[str]:
+        return [f"{need.id}.{need.token}" for need in self.task.needs if need.stage == stage]
 
     def _results(self, stage: str) -> list[Any]:
-        files, kind = [path / RESULT for path in self._left(stage)], STAGES[stage].result
+        files, kind = [self.job / f"{name}.json" for name in self._left(stage)], STAGES[stage].result
         return [msgspec.json.decode(file.read_bytes(), type=kind) for file in files]

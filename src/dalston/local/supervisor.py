@@ -71,7 +71,7 @@ class Supervisor:
         while True:
             began = time.monotonic()
             code = await self._processes[program.name].wait()
-            falls = 0 if time.monotonic() - began > STEADY_S else falls + 1
+            falls = 1 if time.monotonic() - began > STEADY_S else falls + 1
             pause = BACKOFF_S[min(falls, len(BACKOFF_S)) - 1]
             log.warning("%s ended (%s); starting it again in %s s", program.name, _reason(code), pause)
             if falls % LOOPING == 0:

@@ -20,7 +20,7 @@ from redis.exceptions import ResponseError
 
 from dalston.orchestrator.growth import grown
 from dalston.orchestrator.upkeep import LEASE_MS, Upkeep, replan
-from dalston.store.client import BLOCK_MS, Client
+from dalston.store.client import BLOCK_MS, Client, end_if_cancelled
 from dalston.store.files import Files
 from dalston.store.jobs import Jobs
 from dalston.store.snapshot import Snapshot
@@ -61,6 +61,7 @@ class Orchestrator:
 
     async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
+            end_if_cancelled()
             try:
                 await step()
             except AWAY:

@@ -32,6 +32,13 @@ def connect(url: str) -> Client:
     return Redis.from_url(url, decode_responses=True, socket_timeout=10, retry=retry)
 
 
+def end_if_cancelled() -> None:
+    """Raise CancelledError in a task that was cancelled: redis-py may have taken it for a lost connection."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def wait_until_up(redis: Client, seconds: float = 30) -> None:
     """Wait for the server to answer; raises UnusableRedis when it does not."""
     end = time.monotonic() + seconds

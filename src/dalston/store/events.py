@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from dalston_engine import keys
 from dalston_engine.queue import AWAY
 
-from dalston.store.client import BLOCK_MS, Client
+from dalston.store.client import BLOCK_MS, Client, end_if_cancelled
 
 log = logging.getLogger("dalston.events")
 
@@ -31,6 +31,7 @@ class Events:
         """Read the stream and wake those whose job ended, until cancelled."""
         last = "$"
         while True:
+            end_if_cancelled()
             try:
                 streams = await self._redis.xread({keys.EVENTS(): last}, count=500, block=BLOCK_MS)
             except AWAY:

@@ -2,7 +2,7 @@
 
 jobs/{job}/source.*         the upload
 jobs/{job}/job.json         `JobFile`: owner, request, plan, and at the end the outcome
-jobs/{job}/{task}/{token}/  an attempt's artifacts, written by engines
+jobs/{job}/{task}.{token}*   what an attempt left, written by engines
 jobs/{job}/transcript.json  the published result
 trash/{job}.{random}/       deleted, about to be purged
 """
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import msgspec
 from dalston_engine.errors import ErrorRecord
-from dalston_engine.workspace import RESULT
 from msgspec import Raw, Struct, field
 
 
@@ -54,7 +53,7 @@ class Outcome(Struct, omit_defaults=True):
     finished_at: float
     stages: list[StageRecord]
     artifacts: list[str]
-    """For every stage the folder, below the job's, of what its settled attempt left; or empty."""
+    """For every stage the name, without a suffix, of what its settled attempt left; or empty."""
     error: ErrorRecord | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -134,7 +133,7 @@ class Files:
                 return file.outcome if file else None
             file.outcome, files = outcome, {}
             if outcome.state == "completed":
-                files["transcript.json"] = (self.jobs / job / outcome.artifacts[-1] / RESULT).read_bytes()
+                files["transcript.json"] = (self.jobs / job / f"{outcome.artifacts[-1]}.json").read_bytes()
             _write(self.jobs / job, files | {"job.json": msgspec.json.encode(file)})
             self._drop_attempts(job, outcome)
             return outcome
@@ -153,7 +152,7 @@ class Files:
 
     def result(self, job: str, artifact: str) -> bytes | None:
         """What a settled attempt returned, as JSON, or None."""
-        return _read(self.jobs / job / artifact / RESULT) if artifact else None
+        return _read(self.jobs / job / f"{artifact}.json") if artifact else None
 
     def remove(self, job: str, ended: bool = False) -> None:
         """Put a job's folder into the trash: gone at once for all who look, whatever is in it.
@@ -204,9 +203,9 @@ class Files:
             stage.attempt == 1 and kept for stage, kept in zip(outcome.stages, outcome.artifacts, strict=True)
         ):
             return
-        for attempt in (self.jobs / job).glob(f"{job}.*/*"):
-            if f"{attempt.parent.name}/{attempt.name}" not in outcome.artifacts:
-                shutil.rmtree(attempt, ignore_errors=True)
+        for attempt in (self.jobs / job).glob(f"{job}.*"):
+            if attempt.name.removesuffix(".json") not in outcome.artifacts:
+                shutil.rmtree(attempt) if attempt.is_dir() else attempt.unlink(missing_ok=True)
 
 
 def _still(folder: Path) -> float:

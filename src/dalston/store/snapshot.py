@@ -20,7 +20,7 @@ class SnapshotTask(Struct):
     plan: PlanTask
     record: StageRecord
     artifact: str
-    """The folder of its settled attempt, below the job's; empty when there is none."""
+    """The name of what its settled attempt left; empty when there is none."""
 
     @property
     def required(self) -> bool:
@@ -101,5 +101,5 @@ def _task(id: str, known: dict[str, Any]) -> SnapshotTask:
         seconds=float(known["seconds"]) if known.get("seconds") else None,
         error=msgspec.json.decode(known["error"], type=ErrorRecord) if known.get("error") else None,
     )
-    artifact = f"{id}/{known['token']}" if record.state == "completed" else ""
+    artifact = f"{id}.{known['token']}" if record.state == "completed" else ""
     return SnapshotTask(plan, record, artifact)
