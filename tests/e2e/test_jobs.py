@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,11 +28,13 @@ def refusal(answer: Any) -> tuple[int, str]:
 
 
 def running(server: Server, job: str) -> None:
-    """Wait until the scripted engine works at the job."""
-    for _ in range(500):
+    """Wait until the scripted engine works at the job; it may still be leaving another one."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
         stages = server.job(job, wait=0)["stages"]
         if len(stages) > 1 and stages[1]["state"] == "running":
             return
+        time.sleep(0.02)
     pytest.fail("it does not start")
 
 
