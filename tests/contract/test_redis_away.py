@@ -130,6 +130,36 @@ async def test_connections_that_are_cut_cost_nothing(
         await all_completed(office, redis, jobs)
 
 
+# Recovery
+
+
+@pytest.mark.parametrize("end", ["completed", "cancelled"])
+async def test_a_job_that_ended_while_redis_was_compared_with_the_files_is_left_alone(
+    redis: Any, valkey: str, impatient: None, tmp_path: Path, end: str
+) -> None:
+    async with at_work(valkey, tmp_path / "data") as office:
+        file = await office.accept()
+        read = office.files.read(file.id)  # by an orchestrator that starts just now
+        assert read is not None
+        if end == "cancelled":
+            SUBMIT(redis, job=file.id, owner="me", request="{}", plan=plan_of(file.id, "nobody"), high=None)
+            await office.jobs.cancel(file.id)
+        else:
+            await office.jobs.submit(file)
+            await office.completed(file.id)
+        await soon(lambda: not redis.xlen(keys.WORK()))
+        told = redis.xrange(keys.EVENTS())
+        await office.jobs.resume(read)
+        assert redis.hget(keys.JOB(job=file.id), "state") == end
+        assert redis.xrange(keys.EVENTS()) == told
+
+
+def plan_of(job: str, engine: str) -> str:
+    """Its plan as JSON, for an engine."""
+    return json.dumps([{"id": t.id, "stage": t.stage, "engine": engine, "needs": t.needs, "params": "{}"}
+                       for t in job_file(job).plan])  # fmt: skip
+
+
 # Refused writes
 
 
@@ -172,9 +202,7 @@ async def test_everybody_waits_while_the_server_is_a_replica(
 
 
 async def test_a_script_that_is_refused_changes_nothing(redis: Any, valkey: str) -> None:
-    plan = [{"id": t.id, "stage": t.stage, "engine": t.engine, "needs": t.needs, "params": "{}"}
-            for t in job_file("j").plan]  # fmt: skip
-    submit = {"owner": "me", "request": "{}", "plan": json.dumps(plan), "high": None}
+    submit = {"owner": "me", "request": "{}", "plan": plan_of("j", "preparer"), "high": None}
     SUBMIT(redis, job="j", **submit)
     settle = {"seconds": None, "error": None, "delay": 0, "attempts": 3}
     instance = {"engine": "preparer", "instance": "one"}

@@ -47,7 +47,7 @@ LOCKS = [
     *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("engines/*/requirements.lock")),
 ]
 OLDEST = (8, 1)
-SHORT_S = 0.2
+SHORT_S = 0.5
 PARSERS = {"hiredis": (_HiredisParser, _AsyncHiredisParser), "python": (_RESP3Parser, _AsyncRESP3Parser)}
 LANE = keys.QUEUE(engine="prepare")
 

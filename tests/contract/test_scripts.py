@@ -607,6 +607,7 @@ def test_a_task_outlives_its_engine(redis: Any, queue: Open) -> None:
     submit(redis)
     dead = claimed(queue("prepare"))
     assert reclaim(redis) == 1
+    assert (placed(redis), leased(redis)) == ([dead.id], 0)
     assert not redis.hexists(keys.TASK(task=dead.id), "token")
     again = claimed(queue("prepare", "two"))
     assert (again.id, again.attempt) == (dead.id, 2)
@@ -710,6 +711,46 @@ def test_an_engine_that_dies_every_time_fails_the_task(redis: Any, queue: Open) 
     assert queue("prepare").claim() is None
     assert len(work(redis)) == 1
     assert reclaim(redis) == 0
+
+
+def taken(redis: Any, task: str) -> str:
+    """An entry of a task beside its own, held by some instance for long."""
+    lane = keys.QUEUE(engine="prepare")
+    entry = str(redis.xadd(lane, {"task": task}))
+    redis.xgroup_create(lane, keys.GROUP, "0")
+    redis.xreadgroup(keys.GROUP, "ghost", {lane: ">"})
+    redis.xclaim(lane, keys.GROUP, "ghost", 0, [entry], idle=10**9, justid=True)
+    return entry
+
+
+def test_a_lease_that_is_not_the_tasks_own_is_dropped(redis: Any, queue: Open) -> None:
+    """I1, I10"""
+    taken(redis, "j.prepare")
+    submit(redis)
+    one = queue("prepare")
+    task = claimed(one)
+    assert sweep(redis, lease_in_force(redis)) == [0, 0]
+    assert (states(redis), placed(redis)) == ("running waiting waiting", [task.id])
+    assert one.settle(task, "completed") == "OK"
+
+
+def test_a_lease_of_a_task_that_does_not_run_is_dropped(redis: Any, queue: Open) -> None:
+    """I1, I2"""
+    entry = taken(redis, "j.prepare")
+    submit(redis)
+    done(queue("prepare"))
+    redis.hset(keys.TASK(task="j.prepare"), "entry", entry)
+    assert reclaim(redis) == 0
+    assert (states(redis), placed(redis)) == ("completed queued waiting", ["j.transcribe"])
+
+
+def test_a_delay_of_a_task_that_is_not_retrying_is_dropped(redis: Any, queue: Open) -> None:
+    """I1, I2"""
+    submit(redis)
+    task = done(queue("prepare"))
+    redis.zadd(keys.DELAYED(), {task.id: 0, "of.a.job.long.gone": 0})
+    promote(redis)
+    assert (states(redis), placed(redis)) == ("completed queued waiting", ["j.transcribe"])
 
 
 def test_an_engine_without_a_queue_has_nothing_to_reclaim(redis: Any) -> None:
@@ -963,17 +1004,48 @@ SIDE = {"prepare": "", "side": "", "transcribe": "prepare", "merge": "transcribe
 """Something runs beside the task that grows."""
 
 
-def test_a_plan_grows_after_something_else_in_it_has_failed(redis: Any, queue: Open) -> None:
+@pytest.mark.parametrize("parts", [0, 2, None])
+def test_a_plan_grows_after_something_else_in_it_has_failed(
+    redis: Any, queue: Open, parts: int | None
+) -> None:
     """I6, I7: what needs the growth alone still runs, and the job ends."""
     submit(redis, shape=SIDE, **GROWING)
     done(queue("side"), "failed", NO)
     assert states(redis, SIDE) == "queued failed waiting skipped"
     done(queue("prepare"))
-    assert replan(redis, grown(plan_of(redis), 2)) == "OK"
-    for _ in range(2):
+    assert replan(redis, grown(plan_of(redis), parts)) == "OK"
+    for _ in range(1 if parts is None else parts):
         done(queue("transcribe"))
-    assert opened(redis) == 0
+    assert (queue("merge").claim(), opened(redis)) == (None, 0)
     assert {"work": "publish", "job": "j"} in work(redis)
+
+
+def test_a_plan_grows_behind_what_was_skipped(redis: Any, queue: Open) -> None:
+    """I7"""
+    shape = SIDE | {"beside": "side", "merge": "transcribe beside"}
+    submit(redis, shape=dict(sorted(shape.items(), key=lambda item: item[0] == "merge")), **GROWING)
+    done(queue("side"), "failed", NO)
+    done(queue("prepare"))
+    assert replan(redis, grown(plan_of(redis), 1)) == "OK"
+    done(queue("transcribe"))
+    assert (queue("merge").claim(), opened(redis)) == (None, 0)
+
+
+def test_a_plan_grows_without_an_optional_task_that_failed(redis: Any, queue: Open) -> None:
+    """I4, I7"""
+    submit(redis, shape=SIDE, side={"required": False}, **GROWING)
+    done(queue("side"), "failed", NO)
+    done(queue("prepare"))
+    assert replan(redis, grown(plan_of(redis), 1)) == "OK"
+    done(queue("transcribe"))
+    assert [need.stage for need in claimed(queue("merge")).needs] == ["transcribe"]
+
+
+def test_a_plan_in_which_nothing_grows_goes_on(redis: Any, queue: Open) -> None:
+    submit(redis, prepare={"grows": True})
+    done(queue("prepare"))
+    assert replan(redis, grown(plan_of(redis), 5)) == "OK"
+    assert states(redis) == "completed queued waiting"
 
 
 def test_moving_a_task_does_not_end_the_wait_for_growth(redis: Any, queue: Open) -> None:
@@ -1180,6 +1252,9 @@ def test_a_job_whose_files_are_gone_starts_over(redis: Any, queue: Open, ended: 
     for stage in DIAMOND:
         assert done(queue(stage)).attempt == 1
     assert opened(redis) == 0
+    end(redis)
+    REVIVE(redis, job="j", all=None)
+    assert not shown(redis).restarted
 
 
 def test_a_job_that_runs_is_not_revived(redis: Any, queue: Open) -> None:
@@ -1286,7 +1361,7 @@ def test_a_job_is_shown_with_its_tasks(redis: Any, queue: Open) -> None:
     found = shown(redis)
     assert (found.state, found.open, found.version, found.restarted) == ("running", 2, 1, False)
     assert [task.plan for task in found.tasks] == planned("j", LINE, **GROWING)
-    assert found.artifacts == [f"j.prepare/{token}", "", ""]
+    assert [token in artifact for artifact in found.artifacts] == [True, False, False]
     assert [stage.state for stage in found.stages] == ["completed", "waiting", "waiting"]
 
 

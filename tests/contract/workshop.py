@@ -168,6 +168,7 @@ async def open_office(url: str, data: Path) -> AsyncIterator[Office]:
         office = Office(redis, data)
         office.start()
         with at_work(url, "prepare", data), at_work(url, "merge", data):
+            await soon(lambda: office.orchestrator.upkeep._server)  # it has compared Redis with the files
             yield office
             office.check()
 
@@ -179,7 +180,7 @@ def assert_done_once(redis: Any, jobs: list[str]) -> None:
              ("queued", "running", "completed")]  # fmt: skip
     expected = Counter((task.split(".")[0], task, step) for task, step in steps)
     expected += Counter((job, "", step) for job in jobs for step in ("queued", "completed"))
-    assert told == expected
+    assert told == expected, f"too often: {told - expected}, too rarely: {expected - told}"
     for engine, _ in ENGINES.values():
         assert redis.xinfo_stream(keys.QUEUE(engine=engine))["entries-added"] == len(jobs)
     assert redis.xinfo_stream(keys.WORK())["entries-added"] == len(jobs)
