@@ -87,20 +87,34 @@ async def test_stopping_does_not_wait_for_a_pause(
     assert len(starts(tmp_path / "marks")) == 1
 
 
-@pytest.mark.parametrize("delay", [0, 0.002, 0.01, 0.03])
-async def test_stopping_during_a_start_leaves_no_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delay: float
-) -> None:
+class Falls(logging.Handler):
+    """Notes when the supervisor says that a process has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.set()
+
+
+async def test_stopping_during_a_start_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "BACKOFF_S", (0,))
-    house, before = Supervisor(), set(psutil.Process().children())
-    await house.start(falling(tmp_path / "marks", LONG_S))
-    first = house.pids["falling"]
-    os.kill(first, signal.SIGKILL)
-    await until(lambda: not psutil.pid_exists(first))
-    if delay:
-        await asyncio.sleep(delay)
-    await house.stop()
-    await until(lambda: set(psutil.Process().children()) <= before, 3)
+    sleeps, before, left = f"import time; time.sleep({LONG_S})", set(psutil.Process().children()), []
+    for steps in range(20):
+        house, falls = Supervisor(), Falls()
+        await house.start(Program("one", [sys.executable, "-S", "-c", sleeps]))
+        supervisor.log.addHandler(falls)
+        os.kill(house.pids["one"], signal.SIGKILL)
+        await falls.told.wait()
+        supervisor.log.removeHandler(falls)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await house.stop()
+        if set(psutil.Process().children()) - before:
+            left.append(steps)
+            await until(lambda: set(psutil.Process().children()) <= before)
+    assert not left, f"stopped {left} steps after the fall, a process was left for a moment"
 
 
 async def test_output_goes_into_one_file_for_each_process_over_restarts(tmp_path: Path) -> None:
