@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from tests.chaos.cluster import recording
+from tests.chaos.cluster import PATH, recording
 from tests.e2e.conftest import Server
 
 
@@ -65,17 +64,17 @@ def until(what: Callable[[], Any], seconds: float = 60) -> Any:
     return answer
 
 
-def child(server: Server, word: str) -> psutil.Process:
-    """The server's process with this word in its command line."""
-    (found,) = (p for p in psutil.Process(server.process.pid).children() if word in " ".join(p.cmdline()))
-    return found
-
-
 def submitted(server: Server, text: str, seconds: float = 0) -> str:
     """The id of an accepted job."""
     answer = server.submit(recording(), model="fake", text=text, seconds=str(seconds))
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
+
+
+def stages(server: Server, job: str) -> list[Any]:
+    """A job's stages as they are now."""
+    found: list[Any] = server.client.get(f"{PATH}/{job}").json()["stages"]
+    return found
 
 
 def completed(server: Server, jobs: dict[str, str], within: float) -> float:

@@ -6,14 +6,13 @@ import json
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.chaos.small_disk import child, completed, small_disk, submitted, until
-from tests.e2e.conftest import DALSTON, SCRIPTED, Server, serving
+from tests.chaos.cluster import PATH
+from tests.chaos.small_disk import completed, small_disk, stages, submitted, until
+from tests.e2e.conftest import DALSTON, SCRIPTED, serving
 
-PATH = "/v1/audio/transcriptions"
 MB = 1 << 20
 LATE_S = 15 + 15 / 5 + 2
 """A lease, until the orchestrator looks again, and some."""
@@ -21,16 +20,10 @@ LATE_S = 15 + 15 / 5 + 2
 pytestmark = pytest.mark.timeout(180)
 
 
-def stages(server: Server, job: str) -> list[Any]:
-    """A job's stages as they are now."""
-    found: list[Any] = server.client.get(f"{PATH}/{job}").json()["stages"]
-    return found
-
-
 def test_a_transcript_that_cannot_be_published_waits_for_space(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with small_disk(data / "jobs", 8 * MB) as disk, serving(data, SCRIPTED) as server:
-        orchestrator = child(server, "orchestrator")
+        orchestrator = server.child("orchestrator")
         orchestrator.send_signal(signal.SIGSTOP)
         job = submitted(server, "published late")
         until(lambda: stages(server, job)[2]["state"] == "completed")
@@ -71,7 +64,7 @@ def test_a_redis_that_cannot_write_is_waited_for(tmp_path: Path) -> None:
             jobs = {submitted(server, f"before {n}", seconds=1): f"before {n}" for n in range(3)}
             first = next(iter(jobs))
             until(lambda: stages(server, first)[1]["state"] == "running")
-            pids = {p.pid for p in map(lambda word: child(server, word), ("gateway", "orchestrator", "fake"))}
+            pids = {p.pid for p in map(server.child, ("gateway", "orchestrator", "fake"))}
             disk.fill()
             until(lambda: "still trying" in server.log.read_text())
             jobs |= {submitted(server, f"meanwhile {n}"): f"meanwhile {n}" for n in range(2)}
@@ -81,9 +74,7 @@ def test_a_redis_that_cannot_write_is_waited_for(tmp_path: Path) -> None:
             disk.free()
             took = completed(server, jobs, 30)
             print(f"five jobs complete {took:.1f} s after there was space")
-            assert pids == {
-                p.pid for p in map(lambda word: child(server, word), ("gateway", "orchestrator", "fake"))
-            }
+            assert pids == {p.pid for p in map(server.child, ("gateway", "orchestrator", "fake"))}
             assert "Traceback" not in server.log.read_text()
         with serving(data, SCRIPTED) as server:
             completed(server, jobs, 10)
@@ -97,7 +88,7 @@ def test_a_redis_that_is_killed_on_a_full_disk_comes_back_with_what_it_had(tmp_p
         disk.fill()
         until(lambda: "still trying" in server.log.read_text())
         jobs |= {submitted(server, f"meanwhile {n}"): f"meanwhile {n}" for n in range(2)}
-        child(server, "valkey").kill()
+        server.child("valkey").kill()
         until(lambda: "starting it again" in server.log.read_text())
         until(lambda: server.client.get("/health").status_code == 200)
         disk.free()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,11 @@ class Server:
     def job(self, id: str, wait: float = 60) -> Any:
         """A job after at most `wait` seconds."""
         return self.client.get(f"/v1/audio/transcriptions/{id}", params={"wait": wait}).json()
+
+    def child(self, word: str) -> psutil.Process:
+        """Its process with this word in the command line."""
+        (found,) = (p for p in psutil.Process(self.process.pid).children() if word in " ".join(p.cmdline()))
+        return found
 
     def folders(self) -> set[str]:
         """The jobs on disk."""

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from dalston.cli.client import Client, NoServer
 from tests.e2e.conftest import DALSTON, SCRIPTED, Server, serving
 
 
@@ -115,9 +117,37 @@ def test_a_job_survives_its_engine_being_killed(tmp_path: Path, meeting: Path) -
         job = server.submit(meeting, model="fake", text="still here", seconds="3").json()["id"]
         while server.job(job, wait=0.1)["stages"][1]["state"] != "running":
             pass
-        for process in psutil.Process(server.process.pid).children():
-            if "fake" in " ".join(process.cmdline()):
-                process.kill()
+        server.child("fake").kill()
         ended = server.job(job, wait=60)
         assert (ended["state"], ended["text"]) == ("completed", "still here")
         assert ended["stages"][1]["attempt"] == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(120)
+async def test_whoever_follows_a_job_hardly_notices_that_the_gateway_is_killed(
+    tmp_path: Path, meeting: Path
+) -> None:
+    with serving(tmp_path / "data", SCRIPTED) as server:
+        killed: list[int] = []
+
+        def seen(job: Any) -> None:
+            if not killed and job["stages"][1]["state"] == "running":
+                gateway = server.child("dalston.gateway")
+                gateway.kill()
+                killed.append(gateway.pid)
+
+        async with Client(server.url) as client:
+            job = await client.submit(meeting, {"model": "fake", "text": "still told", "seconds": "2"})
+            ended = await client.follow(job["id"], seen)
+        assert (ended["state"], ended["text"]) == ("completed", "still told")
+        assert killed != [server.child("dalston.gateway").pid]
+
+
+@pytest.mark.anyio
+async def test_a_server_that_ends_meanwhile_is_one_sentence(tmp_path: Path, meeting: Path) -> None:
+    with serving(tmp_path / "data", SCRIPTED) as server:
+        job = server.submit(meeting, model="fake", seconds="600").json()["id"]
+    async with Client(server.url) as client:
+        with pytest.raises(NoServer, match=f"No server listens at {server.url} any more"):
+            await client.follow(job, print)

@@ -16,5 +16,9 @@ def main() -> None:
     except DalstonError as error:
         print(f"dalston: {error.message}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"dalston: {error.strerror or type(error).__name__}{where}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from dalston.settings import Settings
 
 FOLLOW_S = 0.4
 """How long one look at a running job may take; its end is told at once."""
+AGAIN_S = 0.2
+"""The pause before a gateway that has ended is asked again."""
 
 
 class ServerSaid(DalstonError):
@@ -27,6 +31,12 @@ class NoServer(DalstonError):
     code, retryable = "no_server", False
 
 
+class HungUp(DalstonError):
+    """The gateway ended before it answered; the server starts it again, and accepted jobs go on."""
+
+    code = "hung_up"
+
+
 def address(settings: Settings) -> str:
     """Where the server of this data folder listens; raises NoServer."""
     running = holder(settings.folder)
@@ -36,15 +46,27 @@ def address(settings: Settings) -> str:
 
 
 class Client(httpx2.AsyncClient):
-    """Calls to one server; every refusal is raised as ServerSaid."""
+    """Calls to one server; raises ServerSaid for a refusal, NoServer or HungUp for no answer."""
 
     def __init__(self, url: str) -> None:
         headers = {"x-dalston-api": "native"}
         super().__init__(base_url=url, headers=headers, timeout=httpx2.Timeout(None), trust_env=False)
 
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request, as every call does."""
+        try:
+            return await super().send(request, **options)
+        except httpx2.ConnectError:
+            raise NoServer(f"No server listens at {self.base_url} any more.") from None
+        except httpx2.TransportError:
+            raise HungUp from None
+
     async def ask(self, path: str, **query: Any) -> Any:
-        """GET a path as JSON."""
-        return self._answer(await self.get(path, params=query))
+        """GET a path as JSON, again if the gateway falls meanwhile."""
+        while True:
+            with contextlib.suppress(HungUp):
+                return self._answer(await self.get(path, params=query))
+            await asyncio.sleep(AGAIN_S)
 
     async def tell(self, method: str, path: str) -> Any:
         """Send a request without a body; its answer as JSON, or None."""

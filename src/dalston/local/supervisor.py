@@ -112,6 +112,7 @@ class Supervisor:
     async def _end(self, name: str) -> None:
         _, keeping = self._keeping.pop(name)
         keeping.cancel()
+        await asyncio.wait([keeping])  # it may be in the middle of a start
         process = self._processes[name]
         if process.returncode is not None:
             return

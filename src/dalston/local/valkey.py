@@ -98,4 +98,6 @@ def _refuse_downgrade(binary: Path, record: Path) -> None:
             "cannot read: put valkey-server on the PATH, or set DALSTON_REDIS_URL."
         )
     version = next((word[2:] for word in answer.split() if word.startswith("v=")), "?")
-    record.write_text(f"{kind} {version}\n")
+    told = f"{kind} {version}\n"
+    if not record.exists() or record.read_text() != told:  # on a full disk, writing would empty it
+        record.write_text(told)

@@ -199,10 +199,6 @@ class Files:
 
     def _drop_attempts(self, job: str, outcome: Outcome) -> None:
         """Remove what attempts left that do not count."""
-        if all(
-            stage.attempt == 1 and kept for stage, kept in zip(outcome.stages, outcome.artifacts, strict=True)
-        ):
-            return
         for attempt in (self.jobs / job).glob(f"{job}.*"):
             if attempt.name.removesuffix(".json") not in outcome.artifacts:
                 shutil.rmtree(attempt) if attempt.is_dir() else attempt.unlink(missing_ok=True)
