@@ -12,11 +12,10 @@ from typing import Any
 import hypothesis
 import psutil
 import pytest
-from dalston_engine import keys
 from dalston_engine.queue import AWAY, connect
-from dalston_engine.testing import family as family_of
 
 from dalston.local import valkey as embedded
+from tests.leaks import stray_keys
 
 # A busy machine is no failure.
 hypothesis.settings.register_profile(
@@ -59,26 +58,14 @@ def redis(valkey: str) -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def _leaks_no_key(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every key is of a known family and type, and is on its way out or meant to stay."""
-    client = request.getfixturevalue("redis") if "redis" in request.fixturenames else None
+    """Every key is of a known family and type, and is on its way out or meant to stay.
+
+    Tests with a server of their own ask the same of that one when it ends.
+    """
+    client = request.getfixturevalue("redis") if "valkey" in request.fixturenames else None
     yield
     if client is not None:
-        assert not [f"{key}: {fault}" for key in client.scan_iter() if (fault := _fault(client, key))]
-
-
-def _fault(client: Any, key: str) -> str | None:
-    family = family_of(key)
-    if family is None:
-        return "is not in dalston_engine.keys"
-    if (kind := client.type(key)) != family.type:
-        return f"is a {kind}, not a {family.type}"
-    if client.ttl(key) >= 0 or family.lifetime == "permanent":
-        return None
-    if family.lifetime == "job":
-        job = key.split(":")[-1].split(".")[0]
-        if job and client.zscore(keys.ACTIVE(), job) is not None:
-            return None
-    return f"has no TTL, though its lifetime is {family.lifetime!r}"
+        assert not stray_keys(client)
 
 
 @pytest.fixture(autouse=True)

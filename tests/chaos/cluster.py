@@ -12,17 +12,20 @@ import socket
 import sys
 import time
 import wave
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from dalston_engine import keys
 from dalston_engine.queue import AWAY
+from dalston_engine.queue import connect as connect_sync
 
 from dalston.local import environments, valkey
 from dalston.local.supervisor import Program, Supervisor
 from dalston.store.client import Client, connect
+from tests.leaks import stray_files, stray_keys
+from tests.waiting import soon
 
 PATH = "/v1/audio/transcriptions"
 ENGINES = ("prepare", "fake", "final-merger")
@@ -45,15 +48,6 @@ def recording() -> bytes:
 RECORDING = recording()
 
 
-async def until(what: Callable[[], Awaitable[Any]], seconds: float = GIVE_UP_S) -> Any:
-    """The first true answer of `what`."""
-    end = time.monotonic() + seconds
-    while not (answer := await what()):
-        assert time.monotonic() < end, f"it did not happen within {seconds} s"
-        await asyncio.sleep(0.02)
-    return answer
-
-
 class Cluster:
     """Gateways, orchestrators and engines under one supervisor, on one data folder."""
 
@@ -67,6 +61,7 @@ class Cluster:
         self.sockets: list[socket.socket] = []
         self.clients: list[httpx2.AsyncClient] = []
         self.redis: Client = connect(valkey.url(data))
+        self.checked = False
 
     @property
     def valkey(self) -> Program:
@@ -168,7 +163,7 @@ class Cluster:
             task = await self.task(job)
             return task if task.get("state") == "running" and task["attempt"] == str(attempt) else None
 
-        found: dict[str, str] = await until(look)
+        found: dict[str, str] = await soon(look)
         return found
 
     def outcome(self, job: str) -> Any:
@@ -189,7 +184,15 @@ class Cluster:
                 left += await self.redis.xlen(stream)
             return not left
 
-        await until(look, 60)
+        await soon(look, 60)
+
+    def leaves_nothing_stray(self) -> None:
+        """Check its Redis and its data folder, if it has not been done already."""
+        if not self.checked:
+            with connect_sync(valkey.url(self.data)) as redis:
+                assert not stray_keys(redis)
+            assert not stray_files(self.data)
+        self.checked = True
 
     @staticmethod
     async def _answer(call: Awaitable[httpx2.Response]) -> None:
@@ -205,6 +208,7 @@ async def cluster(data: Path, instances: int = 1, with_valkey: bool = True) -> A
         if with_valkey:
             await made.start()
         yield made
+        made.leaves_nothing_stray()
     finally:
         await made.stop()
 

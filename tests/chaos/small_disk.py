@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,6 @@ def small_disk(folder: Path, size: int) -> Iterator[SmallDisk]:
         yield SmallDisk(folder)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def until(what: Callable[[], Any], seconds: float = 60) -> Any:
-    """The first true answer of `what`."""
-    end = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < end, f"it did not happen within {seconds} s"
-        time.sleep(0.02)
-    return answer
 
 
 def submitted(server: Server, text: str, seconds: float = 0) -> str:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from dalston_engine import keys
 
-from tests.chaos.cluster import ENGINES, LEASE_S, PATH, Cluster, CutValkey, cluster, until
+from tests.chaos.cluster import ENGINES, LEASE_S, PATH, Cluster, CutValkey, cluster
+from tests.waiting import soon
 
 LONG = "DALSTON_CHAOS" in os.environ
 ROUNDS = 4 if LONG else 1
@@ -118,7 +119,7 @@ async def _dead_and_frozen(data: Path) -> None:
         async def another() -> bool:
             return house.supervisor.pids[two] != pid
 
-        await until(another)
+        await soon(another)
         house.kill(two, signal.SIGSTOP)
         await house.start_engine("fake", 2)
         await house.start_engine("fake", 3)
@@ -135,7 +136,7 @@ async def _dead_and_frozen(data: Path) -> None:
         async def woken() -> bool:
             return "⊘" in house.log(one)
 
-        await until(woken)
+        await soon(woken)
         for job in found:
             assert_ended_once(house, job)
         assert not [left for left in house.attempts(frozen) if old in left]
@@ -173,7 +174,7 @@ async def test_nothing_is_lost_with_the_last_second_of_the_append_only_file(
             async def some() -> bool:
                 return sum(follower.done() for follower in followers) >= 8
 
-            await until(some)
+            await soon(some)
             await house.running(slow)
             cancelled = await house.ask(f"{PATH}/{slow}/cancel", method="POST")
             assert cancelled["state"] == "cancelled"
@@ -189,6 +190,7 @@ async def test_nothing_is_lost_with_the_last_second_of_the_append_only_file(
                 assert_ended_once(house, await follower)
             assert (await house.ask(f"{PATH}/{slow}"))["finished_at"] == cancelled["finished_at"]
             assert_ended_once(house, cancelled)
+            house.leaves_nothing_stray()
             print(f"{lost} bytes of the append-only file cut off")
         finally:
             watching.cancel()
@@ -208,7 +210,7 @@ async def test_a_draining_engine_gives_its_task_back_and_a_cancelled_one_stops(t
             task = await house.task(job)
             return task["state"] == "running" and task["instance"] != first
 
-        await until(elsewhere, LEASE_S / 3)
+        await soon(elsewhere, LEASE_S / 3)
         handed = time.monotonic() - began
         second = await house.task(job)
         assert second["attempt"] == "1"
@@ -222,7 +224,7 @@ async def test_a_draining_engine_gives_its_task_back_and_a_cancelled_one_stops(t
         async def stopped() -> bool:
             return "⊘" in house.log(name)
 
-        await until(stopped, 5)
+        await soon(stopped, 5)
         took = time.monotonic() - began
         print(f"handed over after {handed:.2f} s, stopped {took:.2f} s after the cancel")
         assert took < 2

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.cluster import PATH, recording
-from tests.chaos.small_disk import SmallDisk, completed, small_disk, stages, submitted, until
+from tests.chaos.small_disk import SmallDisk, completed, small_disk, stages, submitted
 from tests.e2e.conftest import SCRIPTED, serving
+from tests.waiting import until
 
 SIZE = 48 << 20
 

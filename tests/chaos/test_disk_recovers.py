@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.cluster import PATH
-from tests.chaos.small_disk import completed, small_disk, stages, submitted, until
+from tests.chaos.small_disk import completed, small_disk, stages, submitted
 from tests.e2e.conftest import DALSTON, SCRIPTED, serving
+from tests.waiting import until
 
 MB = 1 << 20
 LATE_S = 15 + 15 / 5 + 2

@@ -31,6 +31,7 @@ class File(Struct):
     parts: int | None
     """How many parts the task that grows finds."""
     outcome: str | None = None
+    run: int = 1
 
 
 @st.composite

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dalston_engine.testing import longest_pause
 from dalston.local import environments
 from dalston.store.files import PlanTask
 from dalston.store.scripts import SUBMIT
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PAUSE_S = 5.0
@@ -59,15 +60,6 @@ print(json.dumps(pause), file=sys.stderr)
 """
 
 
-def until(what: Callable[[], Any], seconds: float = 20) -> Any:
-    """The first true answer of `what`."""
-    end = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-    return answer
-
-
 @contextlib.contextmanager
 def engine(folder: Path, python: str, valkey: str, data: Path) -> Iterator[subprocess.Popen[bytes]]:
     """An instance at work on the server's queue."""
@@ -85,7 +77,7 @@ def submit(redis: Any, data: Path, engine: str, stage: str) -> str:
     (data / "jobs" / "j").mkdir(parents=True)
     (data / "jobs" / "j" / "source.wav").write_bytes(b"RIFF")
     plan = msgspec.json.encode([PlanTask(f"j.{stage}", stage, engine, [], "{}")]).decode()
-    assert SUBMIT(redis, job="j", owner="me", request="{}", plan=plan, high=None) == "OK"
+    assert SUBMIT(redis, job="j", run=1, owner="me", request="{}", plan=plan, high=None) == "OK"
     return keys.TASK(task=f"j.{stage}")
 
 

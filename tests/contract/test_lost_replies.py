@@ -20,7 +20,8 @@ from dalston.store.client import connect
 from dalston.store.files import Outcome
 from dalston.store.scripts import CANCEL, FINISH, FORGET, REVIVE, SHOW, SUBMIT, SWEEP, TIDY
 from tests.contract.wire import Proxy
-from tests.contract.workshop import Office, assert_done_once, at_work, open_office, own_tasks, soon
+from tests.contract.workshop import Office, assert_done_once, at_work, open_office, own_tasks
+from tests.waiting import soon
 
 CLAIM, RENEW, SETTLE, HEARTBEAT = map(script, ("claim", "renew", "settle", "heartbeat"))
 SETTLE_AND_CLAIM = script("settle+claim")
@@ -313,8 +314,12 @@ async def test_the_outcome_on_disk_is_the_one_of_the_first_publication(
     async with connect(valkey) as client:
         office = Office(client, tmp_path / "data")
         first = Outcome("cancelled", 1.0, 2.0, [], [])
-        assert office.files.publish(job, first) == first
-        assert office.files.publish(job, Outcome("failed", 1.0, 3.0, [], [])) == first
+        file = office.files.read(job)
+        assert file is not None
+        published = office.files.publish(file, first)
+        assert published is not None
+        assert published.outcome == first
+        assert office.files.publish(file, Outcome("failed", 1.0, 3.0, [], [])) == published
         await office.jobs.finish(job)
         assert (await office.jobs.get(job)).state == "cancelled"
 

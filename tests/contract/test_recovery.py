@@ -158,24 +158,24 @@ async def test_a_job_accepted_meanwhile_is_not_mistaken_for_one_without_files(ho
 
 
 async def test_a_new_server_is_compared_with_the_files_at_once(home: House) -> None:
-    await home.orchestrator.upkeep.turn_once()
+    await home.orchestrator.upkeep.turn()
     file = home.accepted()
-    await home.orchestrator.upkeep.turn_once()
+    await home.orchestrator.upkeep.turn()
     assert not await home.redis.exists(keys.JOB(job=file.id))
     home.orchestrator.upkeep._server = "another"
-    await home.orchestrator.upkeep.turn_once()
+    await home.orchestrator.upkeep.turn()
     assert await home.redis.exists(keys.JOB(job=file.id))
     await home.jobs.delete(file.id)
 
 
 async def test_retention_deletes_ended_jobs_alone(home: House) -> None:
     ended, running = await home.completed(), await home.submitted()
-    await home.orchestrator.upkeep.turn_once()
+    await home.orchestrator.upkeep.make_space()
     await home.pass_time(86_000)
-    await home.orchestrator.upkeep.turn_once()
+    await home.orchestrator.upkeep.make_space()
     assert (await home.jobs.get(ended)).state == "completed"
     await home.pass_time(500)
-    await home.orchestrator.upkeep.turn_once()
+    await home.orchestrator.upkeep.make_space()
     with pytest.raises(NotFound):
         await home.jobs.get(ended)
     assert (await home.jobs.get(running)).state == "queued"
@@ -186,7 +186,7 @@ async def test_tasks_of_an_engine_that_stays_away_go_to_another_or_fail(home: Ho
     for stage in STAGES:
         home.heartbeat(stage)
     jobs = [await home.submitted() for _ in range(2)]
-    await home.orchestrator.upkeep.turn_once()
+    await home.orchestrator.upkeep.turn()
     home.step("prepare")
     home.step("prepare")
     moved, other = jobs, "elsewhere"
@@ -215,9 +215,9 @@ async def test_tasks_of_an_engine_that_stays_away_go_to_another_or_fail(home: Ho
 
 async def test_absence_does_not_count_while_redis_is_away(home: House) -> None:
     job = await home.submitted()
-    await home.orchestrator.upkeep.turn_once()
+    await home.orchestrator.upkeep.turn()
     await home.pass_time(100_000, swept=False)
-    await home.orchestrator.upkeep.turn_once()
+    await home.orchestrator.upkeep.turn()
     await home.orchestrator.upkeep.move_stuck()
     assert (await home.jobs.get(job)).state == "queued"
     await home.jobs.delete(job)

@@ -20,7 +20,8 @@ from dalston.errors import Unavailable
 from dalston.store import client
 from dalston.store.client import wait_until_up
 from dalston.store.scripts import CANCEL, FINISH, FORGET, REVIVE, SUBMIT, SWEEP
-from tests.contract.workshop import Office, Throwaway, assert_done_once, job_file, open_office, soon, until
+from tests.contract.workshop import Office, Throwaway, assert_done_once, job_file, open_office
+from tests.waiting import soon, until
 
 pytestmark = pytest.mark.anyio
 TIMEOUT_S, BLOCK_MS = 0.6, 300
@@ -142,7 +143,8 @@ async def test_a_job_that_ended_while_redis_was_compared_with_the_files_is_left_
         read = office.files.read(file.id)  # by an orchestrator that starts just now
         assert read is not None
         if end == "cancelled":
-            SUBMIT(redis, job=file.id, owner="me", request="{}", plan=plan_of(file.id, "nobody"), high=None)
+            plan = plan_of(file.id, "nobody")
+            SUBMIT(redis, job=file.id, run=1, owner="me", request="{}", plan=plan, high=None)
             await office.jobs.cancel(file.id)
         else:
             await office.jobs.submit(file)
@@ -202,7 +204,13 @@ async def test_everybody_waits_while_the_server_is_a_replica(
 
 
 async def test_a_script_that_is_refused_changes_nothing(redis: Any, valkey: str) -> None:
-    submit = {"owner": "me", "request": "{}", "plan": plan_of("j", "preparer"), "high": None}
+    submit: dict[str, Any] = {
+        "run": 1,
+        "owner": "me",
+        "request": "{}",
+        "plan": plan_of("j", "preparer"),
+        "high": None,
+    }
     SUBMIT(redis, job="j", **submit)
     settle = {"seconds": None, "error": None, "delay": 0, "attempts": 3}
     instance = {"engine": "preparer", "instance": "one"}
@@ -215,8 +223,8 @@ async def test_a_script_that_is_refused_changes_nothing(redis: Any, valkey: str)
          | instance | settle),
         (SWEEP, {"lease": 15_000, "attempts": 3, "limit": 9}),
         (CANCEL, {"job": "j"}),
-        (FINISH, {"job": "j", "state": "cancelled", "error": None, "keep": 60, "retention": 60}),
-        (REVIVE, {"job": "j", "all": None}),
+        (FINISH, {"job": "j", "run": 1, "state": "cancelled", "error": None, "keep": 60, "retention": 60}),
+        (REVIVE, {"job": "j", "run": 2, "all": None}),
         (FORGET, {"job": "j", "tasks": ""}),
     ]  # fmt: skip
     told = []

@@ -78,7 +78,7 @@ def submit(
 ) -> str:
     """Submit a job with one task for each stage."""
     plan = msgspec.json.encode(planned(job, shape, **changes)).decode()
-    return str(SUBMIT(redis, job=job, owner="me", request="{}", plan=plan, high=high))
+    return str(SUBMIT(redis, job=job, run=1, owner="me", request="{}", plan=plan, high=high))
 
 
 def claimed(queue: Queue) -> Task:
@@ -125,9 +125,14 @@ def make_due(redis: Any) -> None:
         redis.zadd(keys.DELAYED(), {task: 0})
 
 
-def end(redis: Any, state: str = "failed", retention: int | None = None) -> str:
+def end(redis: Any, state: str = "failed", retention: int | None = None, run: int = 1) -> str:
     """End job `j`."""
-    return str(FINISH(redis, job="j", state=state, error=None, keep=60, retention=retention))
+    return str(FINISH(redis, job="j", run=run, state=state, error=None, keep=60, retention=retention))
+
+
+def revive(redis: Any, run: int = 2, all: int | None = None) -> str:
+    """Begin another run of job `j`, or start its first one over."""
+    return str(REVIVE(redis, job="j", run=1 if all else run, all=all))
 
 
 def fail(redis: Any, stage: str = "prepare") -> str:
@@ -803,7 +808,7 @@ def test_a_letter_is_thrown_away_when_its_job_runs_again(redis: Any, queue: Open
     given_up(redis, queue("prepare"))
     end(redis)
     assert letters(redis) == ["j.prepare"]
-    assert REVIVE(redis, job="j", all=all) == "OK"
+    assert revive(redis, all=all) == "OK"
     assert letters(redis) == []
     given_up(redis, queue("prepare"))
     assert letters(redis) == ["j.prepare"]
@@ -1065,7 +1070,7 @@ def test_a_plan_whose_growth_was_cut_off_grows_when_the_job_runs_again(redis: An
     CANCEL(redis, job="j")
     end(redis, "cancelled")
     redis.delete(keys.WORK())
-    assert REVIVE(redis, job="j", all=None) == "OK"
+    assert revive(redis) == "OK"
     assert states(redis) == "completed waiting waiting"
     assert work(redis) == [{"work": "grow", "job": "j", "task": "j.prepare"}]
 
@@ -1170,7 +1175,7 @@ def test_a_job_ends_once(redis: Any) -> None:
     end(redis, "failed")
     with nothing_changes(redis):
         assert end(redis, "completed", retention=5) == "EXISTS"
-        assert FINISH(redis, job="?", state="completed", error=None, keep=99, retention=5) == "EXISTS"
+        assert FINISH(redis, job="?", run=1, state="completed", error=None, keep=99, retention=5) == "EXISTS"
 
 
 @pytest.mark.parametrize("retention", [None, 0, 5])
@@ -1206,7 +1211,7 @@ def test_a_failed_job_runs_again_what_did_not_complete(redis: Any, queue: Open) 
     done(queue("left"), "failed", NO)
     done(queue("right"))
     end(redis, retention=5)
-    assert REVIVE(redis, job="j", all=None) == "OK"
+    assert revive(redis) == "OK"
     assert states(redis, DIAMOND) == "completed queued completed waiting"
     assert opened(redis) == 2
     assert (redis.zrange(keys.ACTIVE(), 0, -1), redis.zcard(keys.EXPIRY())) == (["j"], 0)
@@ -1215,7 +1220,7 @@ def test_a_failed_job_runs_again_what_did_not_complete(redis: Any, queue: Open) 
     assert (again.attempt, again.needs) == (1, [Need(first.id, "prepare", first.token)])
     assert [need.stage for need in done(queue("merge")).needs] == ["left", "right"]
     assert work(redis)[1:] == [{"work": "publish", "job": "j"}]
-    assert end(redis, "completed") == "OK"
+    assert end(redis, "completed", run=2) == "OK"
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "retrying"])
@@ -1226,7 +1231,7 @@ def test_a_cancelled_job_runs_again(redis: Any, queue: Open, state: str) -> None
     task = bring(redis, one, state)
     CANCEL(redis, job="j")
     end(redis, "cancelled")
-    assert REVIVE(redis, job="j", all=None) == "OK"
+    assert revive(redis) == "OK"
     assert states(redis) == "queued waiting waiting"
     assert placed(redis) == ["j.prepare"]
     if task:
@@ -1244,7 +1249,7 @@ def test_a_job_whose_files_are_gone_starts_over(redis: Any, queue: Open, ended: 
     task = claimed(one)
     if ended:
         end(redis)
-    assert REVIVE(redis, job="j", all=1) == "OK"
+    assert revive(redis, all=1) == "OK"
     assert states(redis, DIAMOND) == "queued waiting waiting waiting"
     assert (placed(redis), leased(redis), opened(redis)) == (["j.prepare"], 0, 4)
     assert_powerless(redis, one, task)
@@ -1253,7 +1258,7 @@ def test_a_job_whose_files_are_gone_starts_over(redis: Any, queue: Open, ended: 
         assert done(queue(stage)).attempt == 1
     assert opened(redis) == 0
     end(redis)
-    REVIVE(redis, job="j", all=None)
+    revive(redis)
     assert not shown(redis).restarted
 
 
@@ -1262,12 +1267,46 @@ def test_a_job_that_runs_is_not_revived(redis: Any, queue: Open) -> None:
     submit(redis)
     done(queue("prepare"))
     with nothing_changes(redis):
-        assert REVIVE(redis, job="j", all=None) == "EXISTS"
+        assert revive(redis, run=1) == "EXISTS"
+
+
+def test_an_ended_job_is_not_revived_by_who_knows_of_no_later_run(redis: Any) -> None:
+    """I2, I13: an orchestrator has read its file before it ended, and tells Redis of it now."""
+    submit(redis)
+    CANCEL(redis, job="j")
+    end(redis, "cancelled")
+    with nothing_changes(redis):
+        assert revive(redis, run=1) == "EXISTS"
+
+
+def test_a_later_run_is_neither_ended_nor_started_over_by_who_is_late(redis: Any, queue: Open) -> None:
+    """I13: an orchestrator that froze before its last step goes on after the retry."""
+    submit(redis)
+    done(queue("prepare"), "failed", NO)
+    end(redis)
+    assert revive(redis, run=2) == "OK"
+    with nothing_changes(redis):
+        assert end(redis, run=1) == "STALE"
+        assert revive(redis, all=1) == "EXISTS"
+        assert revive(redis, run=2) == "EXISTS"
+    assert end(redis, run=2) == "OK"
+
+
+def test_a_run_that_redis_has_not_heard_of_begins_whatever_it_was_doing(redis: Any, queue: Open) -> None:
+    """I1, I3, I14: it went back to the run before."""
+    submit(redis)
+    first, one = done(queue("prepare")), queue("transcribe")
+    task = claimed(one)
+    assert revive(redis, run=2) == "OK"
+    assert states(redis) == "completed queued waiting"
+    assert (leased(redis), opened(redis)) == (0, 2)
+    assert_powerless(redis, one, task)
+    assert claimed(one).needs == [Need(first.id, "prepare", first.token)]
 
 
 @pytest.mark.parametrize("all", [None, 1])
 def test_an_unknown_job_is_not_revived(redis: Any, all: int | None) -> None:
-    assert REVIVE(redis, job="j", all=all) == "NONE"
+    assert revive(redis, all=all) == "NONE"
     assert everything(redis) == {}
 
 
@@ -1277,7 +1316,7 @@ def test_a_job_with_nothing_left_to_run_is_published_again(redis: Any, queue: Op
     done(queue("prepare"))
     end(redis, "failed")
     redis.delete(keys.WORK())
-    assert REVIVE(redis, job="j", all=None) == "OK"
+    assert revive(redis) == "OK"
     assert opened(redis) or work(redis) == [{"work": "publish", "job": "j"}]
 
 
@@ -1288,7 +1327,7 @@ def test_an_optional_task_that_failed_is_tried_again_with_its_job(redis: Any, qu
     done(queue("left"), "failed", NO)
     done(queue("right"), "failed", NO)
     end(redis)
-    REVIVE(redis, job="j", all=None)
+    revive(redis)
     assert states(redis, DIAMOND) == "completed queued queued waiting"
     done(queue("right"))
     assert states(redis, DIAMOND) == "completed queued completed waiting"
@@ -1433,7 +1472,7 @@ def test_there_may_be_nothing_to_tidy(redis: Any) -> None:
 
 def repeated_submit(redis: Any, queue: Open) -> dict[str, Any]:
     plan = msgspec.json.encode(planned("j", DIAMOND)).decode()
-    return {"job": "j", "owner": "me", "request": "{}", "plan": plan, "high": 1}
+    return {"job": "j", "run": 1, "owner": "me", "request": "{}", "plan": plan, "high": 1}
 
 
 def repeated_claim(redis: Any, queue: Open) -> dict[str, Any]:
@@ -1512,7 +1551,7 @@ def repeated_finish(redis: Any, queue: Open) -> dict[str, Any]:
     submit(redis)
     done(queue("prepare"))
     claimed(queue("transcribe"))
-    return {"job": "j", "state": "completed", "error": None, "keep": 60, "retention": 5}
+    return {"job": "j", "run": 1, "state": "completed", "error": None, "keep": 60, "retention": 5}
 
 
 def repeated_revive(all: int | None) -> Prepare:
@@ -1521,7 +1560,7 @@ def repeated_revive(all: int | None) -> Prepare:
         done(queue("prepare"))
         given_up(redis, queue("transcribe"))
         end(redis, retention=5)
-        return {"job": "j", "all": all}
+        return {"job": "j", "run": 1 if all else 2, "all": all}
 
     return prepare
 

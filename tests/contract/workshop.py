@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,30 +30,13 @@ from dalston.store.client import Client, connect
 from dalston.store.events import Events
 from dalston.store.files import Files, JobFile, PlanTask, Source
 from dalston.store.jobs import Job, Jobs, new_id
+from tests.waiting import soon, until
 
 SOON_S = 20
 LAUNCH = (
     "import os, sys; from dalston.local.valkey import die_with_parent; die_with_parent();"
     "os.execv(sys.argv[1], sys.argv[1:])"
 )
-
-
-def until(what: Callable[[], Any], seconds: float = SOON_S) -> Any:
-    """The first true answer of `what`."""
-    end = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < end, f"it did not happen within {seconds} s"
-        time.sleep(0.005)
-    return answer
-
-
-async def soon(what: Callable[[], Any], seconds: float = SOON_S) -> Any:
-    """As `until`, while the loop goes on."""
-    end = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < end, f"it did not happen within {seconds} s"
-        await asyncio.sleep(0.005)
-    return answer
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,10 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
+from dalston_engine.queue import connect
+
+from dalston.local import valkey as embedded
+from tests.leaks import stray_files, stray_keys
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("DALSTON_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -81,10 +85,14 @@ def serving(data: Path, engines: str) -> Iterator[Server]:
         try:
             with server.client:
                 yield server
+            if process.poll() is None:
+                with connect(embedded.url(data)) as redis:
+                    assert not stray_keys(redis)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
             tee.wait(10)
+    assert not stray_files(data)
 
 
 @pytest.fixture(scope="session")

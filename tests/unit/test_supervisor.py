@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,6 +15,7 @@ import pytest
 
 from dalston.local import supervisor as module
 from dalston.local.supervisor import Program, Supervisor
+from tests.waiting import soon
 
 pytestmark = pytest.mark.anyio
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
@@ -34,20 +33,12 @@ def program(name: str, code: str, last: bool = False) -> Program:
     return Program(name, [sys.executable, "-c", code], last=last)
 
 
-async def until(what: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for something to be true."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
-
-
 async def test_a_killed_process_is_started_again() -> None:
     house = Supervisor()
     await house.start(program("one", SLEEPS))
     first = house.pids["one"]
     os.kill(first, signal.SIGKILL)
-    await until(lambda: house.pids["one"] != first)
+    await soon(lambda: house.pids["one"] != first)
     await house.stop()
     assert not psutil.pid_exists(house.pids["one"])
 
@@ -60,8 +51,8 @@ async def test_a_process_that_keeps_ending_is_reported_and_does_not_spin(
     began = time.monotonic()
     with caplog.at_level(logging.WARNING):
         await house.start(program("loop", f"open({str(marks)!r}, 'a').write('x'); raise SystemExit(3)"))
-        await until(lambda: "keeps ending" in caplog.text)
-        await until(lambda: len(marks.read_text()) >= 7)
+        await soon(lambda: "keeps ending" in caplog.text)
+        await soon(lambda: len(marks.read_text()) >= 7)
     took = time.monotonic() - began
     await house.stop()
     assert took > 0.05 + 0.1 + 0.2 + 3 * 0.4, "seven starts have six pauses between them"
@@ -79,9 +70,9 @@ async def test_what_cannot_be_started_again_is_tried_again(
     first = house.pids["gone"]
     binary.unlink()
     os.kill(first, signal.SIGKILL)
-    await until(lambda: "gone cannot be started: No such file or directory" in caplog.text)
+    await soon(lambda: "gone cannot be started: No such file or directory" in caplog.text)
     binary.symlink_to("/bin/sh")
-    await until(lambda: house.pids["gone"] != first)
+    await soon(lambda: house.pids["gone"] != first)
     await house.stop()
 
 
@@ -100,7 +91,7 @@ async def test_what_others_need_stops_last_and_what_does_not_stop_is_killed(tmp_
     for name, code, last in (("b", tells, True), ("a", tells, False), ("deaf", deaf, False)):
         await house.start(Program(name, [sys.executable, "-c", code, name], last=last))
     for name in "a", "b", "deaf":
-        await until(lambda name=name: "up" in (tmp_path / f"{name}.log").read_text())  # type: ignore[misc]
+        await soon(lambda name=name: "up" in (tmp_path / f"{name}.log").read_text())  # type: ignore[misc]
     await house.stop()
     assert order.read_text() == "ab"
     assert not [pid for pid in house.pids.values() if psutil.pid_exists(pid)]
@@ -110,6 +101,7 @@ async def test_children_die_with_the_process_that_started_them() -> None:
     code = f"""
 import asyncio, sys
 from dalston.local.supervisor import Program, Supervisor
+from tests.waiting import soon
 async def main():
     house = Supervisor()
     await house.start(Program("child", [sys.executable, "-c", {SLEEPS!r}]))
@@ -122,4 +114,4 @@ asyncio.run(main())
         child = int(parent.stdout.readline())
         assert psutil.pid_exists(child)
         parent.kill()
-        await until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie")
+        await soon(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie")

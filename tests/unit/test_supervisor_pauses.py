@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from dalston.local import supervisor
 from dalston.local.supervisor import Program, Supervisor
+from tests.waiting import soon
 
 pytestmark = pytest.mark.anyio
 PAUSES = (0.05, 0.1, 0.2, 0.4)
@@ -26,14 +26,6 @@ LONG_S = 600
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "BACKOFF_S", PAUSES)
-
-
-async def until(what: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for something to be true."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, f"it did not happen within {seconds} s"
-        await asyncio.sleep(0.005)
 
 
 def falling(marks: Path, seconds: float = 0) -> Program:
@@ -50,7 +42,7 @@ def starts(marks: Path) -> list[float]:
 async def test_pauses_grow_up_to_the_longest(tmp_path: Path) -> None:
     house = Supervisor()
     await house.start(falling(tmp_path / "marks"))
-    await until(lambda: len(starts(tmp_path / "marks")) == 7)
+    await soon(lambda: len(starts(tmp_path / "marks")) == 7)
     await house.stop()
     pauses = [late - early for early, late in pairwise(starts(tmp_path / "marks"))]
     expected = [*PAUSES, PAUSES[-1], PAUSES[-1]]
@@ -67,7 +59,7 @@ async def test_a_process_that_ran_steadily_is_started_again_after_the_first_paus
     with caplog.at_level(logging.WARNING):
         await house.start(falling(tmp_path / "marks", 0.5))
         try:
-            await until(lambda: len(starts(tmp_path / "marks")) == 3, 10)
+            await soon(lambda: len(starts(tmp_path / "marks")) == 3, 10)
         finally:
             await house.stop()
     assert "starting it again in 0.05 s" in caplog.text
@@ -80,7 +72,7 @@ async def test_stopping_does_not_wait_for_a_pause(
     monkeypatch.setattr(supervisor, "BACKOFF_S", (LONG_S,))
     house = Supervisor()
     await house.start(falling(tmp_path / "marks"))
-    await until(lambda: "starting it again" in caplog.text)
+    await soon(lambda: "starting it again" in caplog.text)
     began = time.monotonic()
     await house.stop()
     assert time.monotonic() - began < 1
@@ -113,7 +105,7 @@ async def test_stopping_during_a_start_leaves_no_process(monkeypatch: pytest.Mon
         await house.stop()
         if set(psutil.Process().children()) - before:
             left.append(steps)
-            await until(lambda: set(psutil.Process().children()) <= before)
+            await soon(lambda: set(psutil.Process().children()) <= before)
     assert not left, f"stopped {left} steps after the fall, a process was left for a moment"
 
 
@@ -121,7 +113,7 @@ async def test_output_goes_into_one_file_for_each_process_over_restarts(tmp_path
     house = Supervisor(tmp_path)
     say = "import sys; print('out', flush=True); print('err', file=sys.stderr)"
     await house.start(Program("one", [sys.executable, "-S", "-c", say]))
-    await until(lambda: (tmp_path / "one.log").read_text().count("err") >= 2)
+    await soon(lambda: (tmp_path / "one.log").read_text().count("err") >= 2)
     await house.stop()
     assert (tmp_path / "one.log").read_text().startswith("out\nerr\nout\n")
 
@@ -136,7 +128,7 @@ async def test_a_process_gets_its_own_environment_and_no_virtual_one_of_ours(
     program = Program("one", [sys.executable, "-S", "-c", f"{say}\nimport time; time.sleep({LONG_S})"])
     program.env, program.nice = {"MINE": "1"}, 3
     await house.start(program)
-    await until(lambda: (tmp_path / "one.log").read_text().endswith(f"{os.nice(0) + 3}\n"))
+    await soon(lambda: (tmp_path / "one.log").read_text().endswith(f"{os.nice(0) + 3}\n"))
     await house.stop()
     told = (tmp_path / "one.log").read_text()
     assert "MINE=1" in told

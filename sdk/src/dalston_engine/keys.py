@@ -23,7 +23,7 @@ GROUP = "engines"
 """The consumer group of every engine queue."""
 
 JOB = Key("dalston:job:{job}", "hash", "job", "submit, claim, settle, sweep, cancel, finish, revive, replan")
-"""State, owner, request, times, error, its tasks, count of open ones, version of the plan."""
+"""State, run, owner, request, times, error, its tasks, count of open ones, version of the plan."""
 
 TASK = Key("dalston:task:{task}", "hash", "job", "every script but heartbeat and tidy")
 """State, attempt, claim token, engine, queue entry, needs, dependents, params, times, error."""

@@ -1,4 +1,4 @@
-"""The orchestrator's two loops: work that settling hands it, and upkeep every second.
+"""The orchestrator's loops: work that settling hands it, upkeep every second, and making space.
 
 Any number of orchestrators run; every step is idempotent, so none of them leads. Work is leased like
 a task: what an orchestrator that died had taken is taken up by another after one lease.
@@ -45,6 +45,7 @@ class Orchestrator:
             loops.create_task(self._patiently(self._work))
             loops.create_task(self._patiently(self._late))
             loops.create_task(self._patiently(self.upkeep.turn))
+            loops.create_task(self._patiently(self.upkeep.make_space))
 
     async def grow(self, job: str, task: str) -> None:
         """Put a settled task's findings into its job's plan. Idempotent."""
@@ -59,35 +60,38 @@ class Orchestrator:
             if await replan(self.redis, job, found.version, change) != "STALE":
                 return
 
-    async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _patiently(self, step: Callable[[], Awaitable[float]]) -> None:
+        """Take a step again and again, whatever is away, resting as long as it says."""
         while True:
-            end_if_cancelled()
             try:
-                await step()
+                rest = await step()
             except AWAY:
                 log.warning("redis cannot be reached or takes no writes; still trying")
-                await asyncio.sleep(0.5)
+                rest = 0.5
             except OSError as error:
                 log.error("the data folder cannot be used, trying again in a while: %s", error.strerror)
-                await asyncio.sleep(5)
+                rest = 5
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
+                rest = 0
                 with contextlib.suppress(ResponseError):  # another loop was first
                     await self.redis.xgroup_create(keys.WORK(), GROUP, id="0", mkstream=True)
+            end_if_cancelled()
+            await asyncio.sleep(rest)
 
-    async def _work(self) -> None:
+    async def _work(self) -> float:
         streams = await self.redis.xreadgroup(
             GROUP, self.name, {keys.WORK(): ">"}, count=BATCH, block=BLOCK_MS
         )
         await self._do_all(streams[0][1] if streams else [])
+        return 0
 
-    async def _late(self) -> None:
+    async def _late(self) -> float:
         """Take up what another orchestrator, or this one on a full disk, did not finish."""
         _, late, *_ = await self.redis.xautoclaim(keys.WORK(), GROUP, self.name, LEASE_MS, count=BATCH)
         await self._do_all(late)
-        if len(late) < BATCH:
-            await asyncio.sleep(LEASE_MS / 1000 / 5)
+        return 0 if len(late) == BATCH else LEASE_MS / 1000 / 5
 
     async def _do_all(self, entries: list[tuple[str, dict[str, str]]]) -> None:
         await asyncio.gather(*(self._do(entry, work) for entry, work in entries))

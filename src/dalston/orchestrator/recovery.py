@@ -90,9 +90,8 @@ class Recovery:
                 report.ended += 1
             await self._list(file, file.outcome.finished_at)
             report.listed += not known
-        elif not active:
-            await self.jobs.resume(file)
-            report.resumed += 1
+        elif not active or file.run > 1:  # Redis may have gone back to an earlier run
+            report.resumed += await self.jobs.resume(file)
 
     async def _list(self, file: JobFile, finished_at: float) -> None:
         """Put an ended job into the lists, with the end of its retention as it is set now."""

@@ -22,7 +22,7 @@ from dalston.orchestrator.plan import plan
 from dalston.orchestrator.recovery import Recovery, Report
 from dalston.orchestrator.request import TranscribeRequest
 from dalston.store.client import Client
-from dalston.store.files import Files
+from dalston.store.files import Files, JobFile
 from dalston.store.fleet import fleet
 from dalston.store.jobs import Jobs
 from dalston.store.scripts import FAIL, REPLAN, SWEEP, TIDY, run
@@ -31,7 +31,7 @@ from dalston.store.snapshot import Snapshot
 log = logging.getLogger("dalston.orchestrator")
 
 LEASE_MS = 15_000
-SWEEP_S, ABSENT_S, HOUSEKEEPING_S = 1.0, 5.0, 60.0
+SWEEP_S, ABSENT_S, SPACE_S, HOUSEKEEPING_S = 1.0, 5.0, 5.0, 60.0
 LIMIT = 1000
 IDLE_MS, FORGET_MS = 600_000, 86_400_000
 
@@ -46,34 +46,38 @@ class Upkeep(Struct):
     _server: str = ""
     _due: dict[str, float] = msgspec.field(default_factory=dict)
 
-    async def turn(self) -> None:
-        """Do what is due, then rest for a second, unless there is more to do."""
-        if not await self.turn_once():
-            await asyncio.sleep(SWEEP_S)
-
-    async def turn_once(self) -> bool:
-        """Do what is due; whether there is more of it."""
+    async def turn(self) -> float:
+        """Do what is due; seconds to rest, none when there is more of it."""
         await self._recover()
         promoted, reclaimed = await run(SWEEP, self.redis, lease=LEASE_MS, attempts=ATTEMPTS, limit=LIMIT)
         if reclaimed:
             log.warning("%d tasks taken back: their leases ran out", reclaimed)
-        await self.expire()
         await self._every(ABSENT_S, self.move_stuck)
         await self._every(HOUSEKEEPING_S, self.clean)
-        return bool(promoted == LIMIT)
+        return 0 if promoted == LIMIT else SWEEP_S
 
-    async def expire(self) -> None:
-        """Delete the jobs whose retention has ended."""
+    async def make_space(self) -> float:
+        """Empty the trash, and delete the jobs whose retention has ended, files first; seconds to rest.
+
+        Apart from the other chores, because a full disk may keep Redis from taking writes.
+        """
+        await asyncio.to_thread(self.files.purge, LEASE_MS / 1000)
         seconds, _ = await self.redis.time()
-        for job in await self.redis.zrangebyscore(keys.EXPIRY(), "-inf", seconds * 1000, start=0, num=LIMIT):
-            file = self.files.read(job)
-            await asyncio.to_thread(self.files.remove, job, ended=True)
-            if self.files.read(job) is None:
-                await self.jobs.forget(job, file)
+        jobs = await self.redis.zrangebyscore(keys.EXPIRY(), "-inf", seconds * 1000, start=0, num=LIMIT)
+        gone = await asyncio.to_thread(self._expire, jobs)
+        for job, file in gone.items():
+            await self.jobs.forget(job, file)
+        return 0 if len(jobs) == LIMIT else SPACE_S
+
+    def _expire(self, jobs: Sequence[str]) -> dict[str, JobFile | None]:
+        """Remove the files of those that have ended; returns those without files now."""
+        before = {job: self.files.read(job) for job in jobs}
+        for job in jobs:
+            self.files.remove(job, ended=True)
+        return {job: file for job, file in before.items() if self.files.read(job) is None}
 
     async def clean(self) -> None:
-        """Empty the trash, forget idle consumers, drop half uploads, mend what Redis lost."""
-        await asyncio.to_thread(self.files.purge, LEASE_MS / 1000)
+        """Forget idle consumers, drop half uploads, mend what Redis lost."""
         await run(TIDY, self.redis, idle=IDLE_MS, forget=FORGET_MS)
         report = await Recovery(self.redis, self.files, self.jobs).run(thorough=False)
         if report != Report():

@@ -88,6 +88,8 @@ class JobFile(Struct, omit_defaults=True):
     plan: list[PlanTask]
     high: bool = False
     """True: served before others."""
+    run: int = 1
+    """One more for every retry: what is left of an earlier run ends nothing."""
     outcome: Outcome | None = None
 
 
@@ -122,27 +124,28 @@ class Files:
         _write(folder, {"job.json": msgspec.json.encode(file)}, with_=list(folder.glob("source*")))
         _sync(self.jobs)
 
-    def publish(self, job: str, outcome: Outcome) -> Outcome | None:
-        """Write the sink's result as the transcript, then the job's outcome, once.
+    def publish(self, file: JobFile, outcome: Outcome) -> JobFile | None:
+        """Write the sink's result as the transcript, then the outcome of this run, once.
 
-        Returns the outcome that counts, which is another one when that was there before; None when
-        the job is gone.
+        Returns the job as it is now: with another outcome when one was there before, or without one
+        when it has been tried again since `file` was read; None when the job is gone.
         """
-        with self._alone(job) as file:
-            if file is None or file.outcome is not None:
-                return file.outcome if file else None
-            file.outcome, files = outcome, {}
+        folder, files = self.jobs / file.id, {}
+        with self._alone(file.id) as now:
+            if now is None or now.outcome is not None or now.run != file.run:
+                return now
+            now.outcome = outcome
             if outcome.state == "completed":
-                files["transcript.json"] = (self.jobs / job / f"{outcome.artifacts[-1]}.json").read_bytes()
-            _write(self.jobs / job, files | {"job.json": msgspec.json.encode(file)})
-            self._drop_attempts(job, outcome)
-            return outcome
+                files["transcript.json"] = (folder / f"{outcome.artifacts[-1]}.json").read_bytes()
+            _write(folder, files | {"job.json": msgspec.json.encode(now)})
+            self._drop_attempts(now.id, outcome)
+            return now
 
     def reopen(self, job: str) -> JobFile | None:
-        """Take a job's outcome back, so that it can run again; None when the job is gone."""
+        """Take a job's outcome back, so that its next run can begin; None when the job is gone."""
         with self._alone(job) as file:
             if file is not None and file.outcome is not None:
-                file.outcome = None
+                file.outcome, file.run = None, file.run + 1
                 _write(self.jobs / job, {"job.json": msgspec.json.encode(file)})
             return file
 

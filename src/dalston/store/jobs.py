@@ -90,10 +90,12 @@ class Jobs:
             self._unsent.add(later)
             later.add_done_callback(self._unsent.discard)
 
-    async def resume(self, file: JobFile) -> None:
-        """Let a job without an outcome run, whatever Redis knows of it. Idempotent."""
-        if await self._send(file) == "EXISTS":
-            await run(REVIVE, self.redis, job=file.id, all=None)
+    async def resume(self, file: JobFile) -> bool:
+        """Let a job without an outcome run, whatever Redis knows of it; whether it did not. Idempotent."""
+        told = await self._send(file)
+        if told == "EXISTS":
+            told = await run(REVIVE, self.redis, job=file.id, run=file.run, all=None)
+        return bool(told == "OK")
 
     async def get(self, job: str) -> Job:
         """A job's present state; raises NotFound."""
@@ -101,10 +103,10 @@ class Jobs:
         if file.outcome is not None:
             return _ended(file, file.outcome)
         found = await Snapshot.of(self.redis, job)
-        if found is None:
+        if found and found.state in ENDED and (file := self._file(job)).outcome is not None:
+            return _ended(file, file.outcome)  # it ended meanwhile
+        if found is None or found.run < file.run:
             return Job(job, "queued", file.created_at, [], 0.0, source=file.source)
-        if found.state in ENDED and (file := self._file(job)).outcome is not None:  # it ended meanwhile
-            return _ended(file, file.outcome)
         stages = found.stages
         return Job(job, found.state, file.created_at, stages, _progress(stages), source=file.source)
 
@@ -157,7 +159,7 @@ class Jobs:
         if word == "NONE" and file.outcome is None:  # Redis has lost it, and has not been told again
             now = time.time()
             await asyncio.to_thread(
-                self.files.publish, job, Outcome("cancelled", file.created_at, now, [], [])
+                self.files.publish, file, Outcome("cancelled", file.created_at, now, [], [])
             )
         await self.finish(job)
         found = await self.wait(job, REREAD_S)
@@ -166,11 +168,17 @@ class Jobs:
         return found
 
     async def delete(self, job: str) -> None:
-        """Remove a job with its files and keys, whatever it is doing; raises NotFound."""
+        """Remove a job with its files and keys, whatever it is doing; raises NotFound.
+
+        Its files alone count: while Redis is away or takes no writes, its keys stay until they are
+        compared with the files.
+        """
         file = self._file(job)
-        await run(CANCEL, self.redis, job=job)
+        with contextlib.suppress(*AWAY):
+            await run(CANCEL, self.redis, job=job)
         await asyncio.to_thread(self.files.remove, job)
-        await self.forget(job, file)
+        with contextlib.suppress(*AWAY):
+            await self.forget(job, file)
 
     async def forget(self, job: str, file: JobFile | None = None) -> None:
         """Remove the keys of a job that has no folder."""
@@ -196,23 +204,26 @@ class Jobs:
         found, file = await Snapshot.of(self.redis, job), self.files.read(job)
         if file is None:
             return await self.forget(job)
-        outcome = file.outcome
-        if outcome is None:
+        if file.outcome is None:
             if found is None or found.open:
+                return None
+            if found.run < file.run:
+                await self.resume(file)
                 return None
             outcome = _outcome(file, found)
             if _lost(outcome, self.files, job):
                 if not found.restarted:
                     log.warning("job %s starts over: what a stage wrote is gone", job)
-                    await run(REVIVE, self.redis, job=job, all=1)
+                    await run(REVIVE, self.redis, job=job, run=file.run, all=1)
                     return None
                 outcome.state, outcome.error = "failed", ArtifactLost().record
-            outcome = await asyncio.to_thread(self.files.publish, job, outcome)
-        if outcome is None:
+            file = await asyncio.to_thread(self.files.publish, file, outcome)
+        if file is None:
             return await self.forget(job)
-        error = msgspec.json.encode(outcome.error).decode() if outcome.error else None
-        await run(FINISH, self.redis, job=job, state=outcome.state, error=error,
-                  keep=self.keep, retention=self.retention)  # fmt: skip
+        if file.outcome is not None:
+            error = msgspec.json.encode(file.outcome.error).decode() if file.outcome.error else None
+            await run(FINISH, self.redis, job=job, run=file.run, state=file.outcome.state, error=error,
+                      keep=self.keep, retention=self.retention)  # fmt: skip
         return None
 
     def _file(self, job: str) -> JobFile:
@@ -231,11 +242,8 @@ class Jobs:
     async def _send(self, file: JobFile) -> str:
         request, plan = bytes(file.request).decode(), msgspec.json.encode(file.plan).decode()
         high = 1 if file.high else None
-        return str(
-            await run(
-                SUBMIT, self.redis, job=file.id, owner=file.owner, request=request, plan=plan, high=high
-            )
-        )
+        return str(await run(SUBMIT, self.redis, job=file.id, run=file.run, owner=file.owner,
+                             request=request, plan=plan, high=high))  # fmt: skip
 
     async def _send_later(self, file: JobFile) -> str:
         while True:

@@ -34,6 +34,7 @@ class Snapshot(Struct):
     open: int
     """Tasks that have not ended."""
     version: int
+    run: int
     restarted: bool
     request: bytes
     tasks: list[SnapshotTask]
@@ -54,6 +55,7 @@ class Snapshot(Struct):
             state=known["state"],
             open=int(known["open"]),
             version=int(known["version"]),
+            run=int(known["run"]),
             restarted="restarted" in known,
             request=known["request"].encode(),
             tasks=[_task(id, _dict(fields)) for id, fields in tasks if fields],

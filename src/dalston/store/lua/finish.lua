@@ -1,9 +1,12 @@
--- args: job state error keep retention
--- The terminal transition of a job, after its outcome is on disk. Its keys live on for `keep` s, its
--- files for `retention` s if there is an end to it. Answers OK or EXISTS (already terminal).
+-- args: job run state error keep retention
+-- The terminal transition of a job's run, after its outcome is on disk. Its keys live on for `keep` s, its
+-- files for `retention` s if there is an end to it. Answers OK, EXISTS (already terminal) or STALE (a
+-- later run has begun).
 local key, ended = KEY.JOB(job), now()
-if not ACTIVE[redis.call('HGET', key, 'state')] then return 'EXISTS' end
-redis.call('HSET', key, 'state', state, 'error', error, 'finished_at', int(ended), 'open', 0)
+local found = redis.call('HMGET', key, 'state', 'run')
+if not ACTIVE[found[1]] then return 'EXISTS' end
+if tonumber(found[2]) > tonumber(run) then return 'STALE' end
+redis.call('HSET', key, 'state', state, 'run', run, 'error', error, 'finished_at', int(ended), 'open', 0)
 redis.call('ZREM', KEY.ACTIVE(), job)
 if retention ~= '' then redis.call('ZADD', KEY.EXPIRY(), int(ended + retention * 1000), job) end
 for _, task in ipairs(words(redis.call('HGET', key, 'tasks'))) do

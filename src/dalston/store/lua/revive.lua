@@ -1,10 +1,11 @@
--- args: job all
--- Run an ended job's tasks again: those that did not complete, or `all`. Its outcome is no longer on
--- disk. Answers OK, EXISTS (it has not ended) or NONE.
+-- args: job run all
+-- Begin a job's run number `run`: what did not complete runs again. Or, once a run, start this very run
+-- over with `all` its tasks. Its outcome is not on disk. Answers OK, EXISTS (Redis is as far) or NONE.
 local key = KEY.JOB(job)
-local found = redis.call('HMGET', key, 'state', 'tasks', 'created_at', 'restarted')
+local found = redis.call('HMGET', key, 'state', 'tasks', 'created_at', 'restarted', 'run')
 if not found[1] then return 'NONE' end
-if ACTIVE[found[1]] and (all == '' or found[4]) then return 'EXISTS' end
+if all == '' and tonumber(found[5]) >= tonumber(run) then return 'EXISTS' end
+if all ~= '' and (found[5] ~= run or found[4]) then return 'EXISTS' end
 local again = {}
 for _, task in ipairs(words(found[2])) do
   local name = KEY.TASK(task)
@@ -23,7 +24,7 @@ end
 redis.call('PERSIST', key)
 redis.call('HDEL', key, 'error', 'finished_at')
 if all ~= '' then redis.call('HSET', key, 'restarted', 1) else redis.call('HDEL', key, 'restarted') end
-redis.call('HSET', key, 'state', 'queued', 'open', #again)
+redis.call('HSET', key, 'state', 'queued', 'open', #again, 'run', run)
 redis.call('ZADD', KEY.ACTIVE(), found[3], job)
 redis.call('ZREM', KEY.EXPIRY(), job)
 event(job, '', 'queued')

@@ -1,10 +1,10 @@
--- args: job owner request plan high
+-- args: job run owner request plan high
 -- Create a job and its tasks, and queue those that need nothing. Answers OK or EXISTS.
 if redis.call('EXISTS', KEY.JOB(job)) == 1 then return 'EXISTS' end
 local created, tasks, ids = int(now()), cjson.decode(plan), {}
 for n, task in ipairs(tasks) do ids[n] = task.id end
 redis.call('HSET', KEY.JOB(job), 'state', 'queued', 'owner', owner, 'created_at', created,
-  'request', request, 'tasks', table.concat(ids, ' '), 'open', #tasks, 'version', 1)
+  'request', request, 'tasks', table.concat(ids, ' '), 'open', #tasks, 'version', 1, 'run', run)
 if high ~= '' then redis.call('HSET', KEY.JOB(job), 'high', 1) end
 redis.call('ZADD', KEY.JOBS(), created, job)
 redis.call('ZADD', KEY.ACTIVE(), created, job)
