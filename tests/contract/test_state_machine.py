@@ -87,7 +87,7 @@ class Machine(RuleBasedStateMachine):
         """Whether Redis may not know what is on disk: until the two are compared."""
         self.read: tuple[str, File] | None = None
         """A job's file as an orchestrator has read it that has not come to the next step since."""
-        self.saved: tuple[dict[str, Any], dict[str, int], dict[str, tuple[str, str]]] | None = None
+        self.saved: tuple[dict[str, Any], dict[str, int], dict[str, tuple[str, str]], set[str]] | None = None
         self.view = View()
 
     def teardown(self) -> None:
@@ -333,7 +333,7 @@ class Machine(RuleBasedStateMachine):
         """What has reached the append-only file by now."""
         if sure:
             return
-        self.saved = everything(self.redis), dict(self.attempts), dict(self.settled)
+        self.saved = everything(self.redis), dict(self.attempts), dict(self.settled), set(self.orphans)
         self.did("save")
 
     @precondition(lambda self: self.saved)
@@ -341,7 +341,7 @@ class Machine(RuleBasedStateMachine):
     def go_back(self) -> None:
         """Redis was killed, and has lost what did not reach the file."""
         assert self.saved is not None
-        saved, self.attempts, self.settled = self.saved
+        saved, self.attempts, self.settled, self.orphans = self.saved
         put_back(self.redis, saved)
         self.saved, self.behind = None, True
         self.did("go_back")

@@ -107,6 +107,7 @@ def test_no_process_outlives_its_server(tmp_path: Path, number: signal.Signals) 
         family = psutil.Process(server.process.pid).children(recursive=True)
         assert len(family) >= 6
         os.kill(server.process.pid, number)
+        server.process.wait(20)
         _, alive = psutil.wait_procs(family, timeout=20)
         assert alive == []
 

@@ -115,6 +115,21 @@ def test_an_engines_own_message_reaches_the_caller_but_a_strangers_does_not(
     assert PRIVATE not in caplog.text
 
 
+def test_progress_is_a_plain_number_whatever_the_library_counts_in(worker: Worker) -> None:
+    """A float of numpy is one of Python's too, but is not written like one."""
+
+    class Float64(float):
+        def __repr__(self) -> str:
+            return f"np.float64({float(self)})"
+
+    told: list[float] = []
+    engine = Stub()
+    engine.report = told.append
+    for fraction in (Float64(0.25), Float64(7)):
+        engine.progress(fraction)
+    assert repr(told) == "[0.25, 1.0]"
+
+
 def test_a_draining_worker_gives_the_task_back_at_its_next_progress(worker: Worker) -> None:
     worker.keeper.draining = True
     assert worker.perform(TASK).word == "released"

@@ -23,7 +23,7 @@ class Engine:
 
     def progress(self, fraction: float) -> None:
         """Report how much of the task is done, 0 to 1. A cancelled task ends here."""
-        self.report(min(max(fraction, 0.0), 1.0))
+        self.report(float(min(max(fraction, 0.0), 1.0)))
 
     def weights(self, model: str) -> str:
         """Where a model's weights are: a folder, or a hub id for the library to fetch."""
