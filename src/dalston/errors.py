@@ -5,6 +5,7 @@ DalstonError
 │   ├── UploadTooLarge  the body is over the limit
 │   ├── NotFound        no such job
 │   └── Conflict        the job's state does not allow it
+├── JobDamaged          a job's file is not what was written
 ├── Refusal             nothing alive can do what is asked
 └── Unavailable         a part of the server is away
 """
@@ -36,6 +37,12 @@ class Conflict(BadRequest):
     """The job's state does not allow this."""
 
     code, status = "conflict", 409
+
+
+class JobDamaged(DalstonError):
+    """A job's file is damaged."""
+
+    code, retryable = "job_damaged", False
 
 
 class Refusal(DalstonError):

@@ -82,6 +82,11 @@ class House:
             assert queue.settle(task, outcome, 0.1, None if outcome == "completed" else ERROR) == "OK"
         return task
 
+    async def upkeep(self) -> None:
+        """What an orchestrator does of itself, but for making space."""
+        await self.orchestrator.upkeep.sweep()
+        await self.orchestrator.upkeep.look_after()
+
     async def orchestrate(self) -> None:
         """Do all the orchestrators' work there is."""
         with contextlib.suppress(Exception):

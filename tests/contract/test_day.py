@@ -102,6 +102,6 @@ async def settle(home: House, dice: random.Random, sure: bool) -> None:
             else:
                 home.step(stage, dice.choice(["retry", "retry", "failed", "postponed", "released"]))
         await home.orchestrate()
-    await home.orchestrator.upkeep.turn()
+    await home.upkeep()
     await home.orchestrator.upkeep.make_space()
     await home.orchestrator.upkeep.clean()

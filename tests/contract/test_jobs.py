@@ -142,7 +142,7 @@ async def test_a_dead_letter_is_listed_until_its_job_is_tried_again_or_deleted(h
     for _ in range(6):
         assert home.step("prepare", "retry")
         await home.pass_time(60)
-        await home.orchestrator.upkeep.turn()
+        await home.upkeep()
     await home.orchestrate()
     assert {letter.job for letter in await letters(home.redis, 10)} == set(jobs)
     assert {(await home.jobs.get(job)).state for job in jobs} == {"failed"}

@@ -158,12 +158,12 @@ async def test_a_job_accepted_meanwhile_is_not_mistaken_for_one_without_files(ho
 
 
 async def test_a_new_server_is_compared_with_the_files_at_once(home: House) -> None:
-    await home.orchestrator.upkeep.turn()
+    await home.upkeep()
     file = home.accepted()
-    await home.orchestrator.upkeep.turn()
+    await home.upkeep()
     assert not await home.redis.exists(keys.JOB(job=file.id))
     home.orchestrator.upkeep._server = "another"
-    await home.orchestrator.upkeep.turn()
+    await home.upkeep()
     assert await home.redis.exists(keys.JOB(job=file.id))
     await home.jobs.delete(file.id)
 
@@ -186,7 +186,7 @@ async def test_tasks_of_an_engine_that_stays_away_go_to_another_or_fail(home: Ho
     for stage in STAGES:
         home.heartbeat(stage)
     jobs = [await home.submitted() for _ in range(2)]
-    await home.orchestrator.upkeep.turn()
+    await home.upkeep()
     home.step("prepare")
     home.step("prepare")
     moved, other = jobs, "elsewhere"
@@ -215,9 +215,9 @@ async def test_tasks_of_an_engine_that_stays_away_go_to_another_or_fail(home: Ho
 
 async def test_absence_does_not_count_while_redis_is_away(home: House) -> None:
     job = await home.submitted()
-    await home.orchestrator.upkeep.turn()
+    await home.upkeep()
     await home.pass_time(100_000, swept=False)
-    await home.orchestrator.upkeep.turn()
+    await home.upkeep()
     await home.orchestrator.upkeep.move_stuck()
     assert (await home.jobs.get(job)).state == "queued"
     await home.jobs.delete(job)

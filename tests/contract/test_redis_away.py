@@ -222,7 +222,7 @@ async def test_a_script_that_is_refused_changes_nothing(redis: Any, valkey: str)
         (script("settle+claim"), {"task": "j.prepare", "token": "t", "outcome": "retry", "lease": "u"}
          | instance | settle),
         (SWEEP, {"lease": 15_000, "attempts": 3, "limit": 9}),
-        (CANCEL, {"job": "j"}),
+        (CANCEL, {"job": "j", "run": 1}),
         (FINISH, {"job": "j", "run": 1, "state": "cancelled", "error": None, "keep": 60, "retention": 60}),
         (REVIVE, {"job": "j", "run": 2, "all": None}),
         (FORGET, {"job": "j", "tasks": ""}),

@@ -447,7 +447,7 @@ async def test_a_server_that_takes_no_writes_counts_as_away_for_the_server(
     with Scripted(tmp_path / "s", answer) as server:
         async with async_client(server.url, parser) as one:
             calls: list[Callable[[], Awaitable[Any]]] = [
-                lambda: run(CANCEL, one, job="j"),
+                lambda: run(CANCEL, one, job="j", run=1),
                 lambda: one.xreadgroup("g", "i", {keys.WORK(): ">"}, block=BLOCK_MS),
                 lambda: acknowledge(one),
                 lambda: engines(one),
@@ -506,7 +506,7 @@ async def test_the_server_too_sends_a_forgotten_script_again(redis: Any, valkey:
             assert fields[fields.index("state") + 1] == "queued"
             assert [id for id, _ in tasks] == ["j.prepare", "j.merge"]
         redis.script_flush()
-        assert await run(CANCEL, one, job="j") == "OK"
+        assert await run(CANCEL, one, job="j", run=1) == "OK"
 
 
 # Servers at the start

@@ -135,9 +135,10 @@ def revive(redis: Any, run: int = 2, all: int | None = None) -> str:
     return str(REVIVE(redis, job="j", run=1 if all else run, all=all))
 
 
-def fail(redis: Any, stage: str = "prepare") -> str:
+def fail(redis: Any, stage: str = "prepare", absent: int = 60) -> str:
     """Fail a task of job `j` whose engine stays away."""
-    return str(FAIL(redis, task=f"j.{stage}", engine=stage, error=msgspec.json.encode(NO).decode()))
+    error = msgspec.json.encode(NO).decode()
+    return str(FAIL(redis, task=f"j.{stage}", engine=stage, error=error, absent=absent))
 
 
 def replan(redis: Any, change: Change, version: int = 1) -> str:
@@ -388,7 +389,7 @@ def test_a_renewal_tells_of_a_cancelled_job(redis: Any, queue: Open) -> None:
     submit(redis)
     one = queue("prepare")
     task = claimed(one)
-    assert CANCEL(redis, job="j") == "OK"
+    assert CANCEL(redis, job="j", run=1) == "OK"
     assert one.renew(task, None) == "CANCELLED"
 
 
@@ -850,7 +851,7 @@ def test_cancelling_ends_every_open_task(redis: Any, queue: Open, state: str) ->
     one = queue("prepare")
     bring(redis, one, state)
     assert states(redis) == f"{state} waiting waiting"
-    assert CANCEL(redis, job="j") == "OK"
+    assert CANCEL(redis, job="j", run=1) == "OK"
     assert states(redis) == "cancelled cancelled cancelled"
     assert (placed(redis), leased(redis), opened(redis)) == ([], 0, 0)
     assert work(redis) == [{"work": "publish", "job": "j"}]
@@ -862,7 +863,7 @@ def test_cancelling_leaves_ended_tasks_as_they_are(redis: Any, queue: Open) -> N
     submit(redis, shape=DIAMOND)
     done(queue("prepare"))
     done(queue("left"), "failed", NO)
-    assert CANCEL(redis, job="j") == "OK"
+    assert CANCEL(redis, job="j", run=1) == "OK"
     assert states(redis, DIAMOND) == "completed failed cancelled skipped"
 
 
@@ -871,7 +872,7 @@ def test_the_owner_of_a_cancelled_task_is_told_and_changes_nothing(redis: Any, q
     submit(redis)
     one = queue("prepare")
     task = claimed(one)
-    CANCEL(redis, job="j")
+    CANCEL(redis, job="j", run=1)
     with nothing_changes(redis):
         assert one.renew(task, 0.5) == "CANCELLED"
         assert {one.settle(task, outcome, 1.0, NO) for outcome in ENDINGS} == {"CANCELLED"}
@@ -883,7 +884,7 @@ def test_a_former_owner_of_a_cancelled_task_changes_nothing(redis: Any, queue: O
     one = queue("prepare")
     task = claimed(one)
     reclaim(redis)
-    CANCEL(redis, job="j")
+    CANCEL(redis, job="j", run=1)
     assert_powerless(redis, one, task)
 
 
@@ -891,7 +892,7 @@ def test_a_job_with_nothing_open_is_ending(redis: Any, queue: Open) -> None:
     submit(redis, shape={"prepare": ""})
     done(queue("prepare"))
     with nothing_changes(redis):
-        assert CANCEL(redis, job="j") == "ENDING"
+        assert CANCEL(redis, job="j", run=1) == "ENDING"
 
 
 @pytest.mark.parametrize("state", ["completed", "failed", "cancelled"])
@@ -899,11 +900,11 @@ def test_a_job_that_has_ended_is_not_cancelled(redis: Any, state: str) -> None:
     submit(redis)
     end(redis, state)
     with nothing_changes(redis):
-        assert CANCEL(redis, job="j") == state
+        assert CANCEL(redis, job="j", run=1) == state
 
 
 def test_an_unknown_job_is_not_cancelled(redis: Any) -> None:
-    assert CANCEL(redis, job="j") == "NONE"
+    assert CANCEL(redis, job="j", run=1) == "NONE"
     assert everything(redis) == {}
 
 
@@ -1067,7 +1068,7 @@ def test_a_plan_whose_growth_was_cut_off_grows_when_the_job_runs_again(redis: An
     """I6: somebody is told to grow it."""
     submit(redis, **GROWING)
     done(queue("prepare"))
-    CANCEL(redis, job="j")
+    CANCEL(redis, job="j", run=1)
     end(redis, "cancelled")
     redis.delete(keys.WORK())
     assert revive(redis) == "OK"
@@ -1229,7 +1230,7 @@ def test_a_cancelled_job_runs_again(redis: Any, queue: Open, state: str) -> None
     submit(redis)
     one = queue("prepare")
     task = bring(redis, one, state)
-    CANCEL(redis, job="j")
+    CANCEL(redis, job="j", run=1)
     end(redis, "cancelled")
     assert revive(redis) == "OK"
     assert states(redis) == "queued waiting waiting"
@@ -1273,7 +1274,7 @@ def test_a_job_that_runs_is_not_revived(redis: Any, queue: Open) -> None:
 def test_an_ended_job_is_not_revived_by_who_knows_of_no_later_run(redis: Any) -> None:
     """I2, I13: an orchestrator has read its file before it ended, and tells Redis of it now."""
     submit(redis)
-    CANCEL(redis, job="j")
+    CANCEL(redis, job="j", run=1)
     end(redis, "cancelled")
     with nothing_changes(redis):
         assert revive(redis, run=1) == "EXISTS"
@@ -1523,7 +1524,7 @@ def repeated_cancel(redis: Any, queue: Open) -> dict[str, Any]:
     submit(redis, shape=DIAMOND)
     done(queue("prepare"))
     claimed(queue("left"))
-    return {"job": "j"}
+    return {"job": "j", "run": 1}
 
 
 def repeated_growth(redis: Any, queue: Open) -> dict[str, Any]:
@@ -1544,7 +1545,7 @@ def repeated_move(redis: Any, queue: Open) -> dict[str, Any]:
 
 def repeated_fail(redis: Any, queue: Open) -> dict[str, Any]:
     submit(redis)
-    return {"task": "j.prepare", "engine": "prepare", "error": "{}"}
+    return {"task": "j.prepare", "engine": "prepare", "error": "{}", "absent": 60}
 
 
 def repeated_finish(redis: Any, queue: Open) -> dict[str, Any]:

@@ -132,13 +132,15 @@ class Machine(RuleBasedStateMachine):
         if not sure:
             return
         job = data.draw(st.sampled_from(sorted(self.files)))
-        found = self.view.jobs.get(job, {"state": "NONE", "open": "0"})
+        found, run = self.view.jobs.get(job, {}), self.files[job].run
+        if int(found.get("run", 0)) < run:
+            found = {"state": "NONE", "open": "0"}
         ending = "ENDING" if found["state"] in ACTIVE else found["state"]
-        word = CANCEL(self.redis, job=job)
+        word = CANCEL(self.redis, job=job, run=run)
         assert word == ("OK" if int(found["open"]) else ending)
         if word == "NONE" and self.files[job].outcome is None:
             self.files[job].outcome = "cancelled"
-        self.changes_nothing(lambda: CANCEL(self.redis, job=job), ending)
+        self.changes_nothing(lambda: CANCEL(self.redis, job=job, run=run), ending)
         self.did("cancel", f"cancel {word}")
         if at_once:
             self.publish(job)
@@ -163,7 +165,7 @@ class Machine(RuleBasedStateMachine):
         if sure:
             return
         job = data.draw(st.sampled_from(sorted(self.files)))
-        CANCEL(self.redis, job=job)
+        CANCEL(self.redis, job=job, run=1)
         plan = self.files.pop(job).plan
         self.behind |= not dies
         if dies:
@@ -310,7 +312,7 @@ class Machine(RuleBasedStateMachine):
         if not sure:
             return
         id = data.draw(st.sampled_from(self.view.in_state("queued")))
-        told = {"task": id, "engine": self.view.tasks[id]["engine"], "error": NO}
+        told: dict[str, Any] = {"task": id, "engine": self.view.tasks[id]["engine"], "error": NO, "absent": 60}
         assert FAIL(self.redis, **told) == "OK"
         self.changes_nothing(lambda: FAIL(self.redis, **told), "STALE")
         self.did("fail")

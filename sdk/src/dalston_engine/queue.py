@@ -29,9 +29,9 @@ POSTPONE_MS = 5000
 ATTEMPTS = 3
 """How often a task is tried before it fails for good."""
 
-# What Redis says while its own disk takes no writes, or it has become a replica; redis-py has no class
-# for that, or one that does not say so.
-_NO_WRITES = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "UNBLOCKED")
+# What Redis says while its own disk takes no writes, it has become a replica, or somebody's script keeps it
+# busy; redis-py has no class for that, or one that does not say so.
+_NO_WRITES = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "UNBLOCKED", "BUSY")
 DefaultParser.EXCEPTION_CLASSES |= dict.fromkeys(_NO_WRITES, raised.ReadOnlyError)
 AWAY = (raised.ConnectionError, raised.TimeoutError, raised.ReadOnlyError, raised.OutOfMemoryError)
 """What a call raises while Redis cannot be reached or takes no writes: wait, and try again."""

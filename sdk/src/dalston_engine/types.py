@@ -83,7 +83,7 @@ class Parts(Struct):
 
 
 class Audio:
-    """Prepared audio: a 16 kHz mono 16-bit PCM WAV file."""
+    """Prepared audio: a 16 kHz mono 16-bit PCM WAV file, whole; raises EOFError, wave.Error or ValueError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,6 +91,8 @@ class Audio:
             *kind, self.frames, _, _ = wav.getparams()
         if kind != [1, 2, SAMPLE_RATE]:
             raise ValueError("prepared audio must be 16 kHz mono 16-bit PCM")
+        if path.stat().st_size < self.frames * 2:
+            raise EOFError("the audio is cut off")
 
     @property
     def duration(self) -> float:

@@ -46,8 +46,16 @@ class Stopped(BaseException):
     """Raised by the signal handler to leave a blocking wait."""
 
 
+class Hold:
+    """A lease as the keeper and the worker share it; the next one is another object."""
+
+    def __init__(self, task: Task | None) -> None:
+        self.task, self.word, self.since = task, "OK", time.monotonic()
+        self.progress: float | None = None
+
+
 class Keeper(threading.Thread):
-    """Renews the lease of the task at hand and sends heartbeats."""
+    """Renews the lease of the task at hand and sends heartbeats; the process does not outlive it."""
 
     def __init__(self, queue: Queue, host: Host) -> None:
         super().__init__(name="keeper", daemon=True)
@@ -57,41 +65,49 @@ class Keeper(threading.Thread):
         self.hold(None)
 
     def run(self) -> None:
-        beat = 0
-        while not self.stopping.wait(RENEW_S):
-            beat += 1
-            try:
-                if task := self._task:
-                    if time.monotonic() - self._since > self.deadline:
-                        self._give_up(task)
-                    word = self.queue.renew(task, self._progress)
-                    self._word = word if self._task is task else "OK"
-                if beat % HEARTBEAT_EVERY == 0:
-                    self.beat()
-            except AWAY:
-                log.warning("redis cannot be reached; still trying")
+        try:
+            beat = 0
+            while not self.stopping.wait(RENEW_S):
+                beat += 1
+                try:
+                    self._keep(self._hold)
+                    if beat % HEARTBEAT_EVERY == 0:
+                        self.beat()
+                except AWAY:
+                    log.warning("redis cannot be reached; still trying")
+        finally:
+            if not self.stopping.is_set():
+                traceback.print_exc()
+                os._exit(70)
 
     def beat(self) -> None:
         """Send one heartbeat."""
-        self.queue.heartbeat(self.card, self.condition or ("running" if self._task else "idle"), self.settled)
+        state = self.condition or ("running" if self._hold.task else "idle")
+        self.queue.heartbeat(self.card, state, self.settled)
 
     def hold(self, task: Task | None) -> None:
         """Keep this task's lease from now on, or none."""
-        self._task, self._word = task, "OK"
-        self._progress: float | None = None
-        self._since: float = time.monotonic()
+        self._hold = Hold(task)
 
     def report(self, fraction: float) -> None:
         """Note the task's progress; raises Interrupted when it must stop."""
-        self._progress = fraction
-        if self.draining or self._word != "OK":
-            raise {"OK": Drained, "CANCELLED": Cancelled}.get(self._word, LeaseLost)
+        self._hold.progress = fraction
+        if self.draining or self._hold.word != "OK":
+            raise {"OK": Drained, "CANCELLED": Cancelled}.get(self._hold.word, LeaseLost)
 
-    def _give_up(self, task: Task) -> None:
-        """End the process: nothing else stops a method that does not return."""
-        error = ErrorRecord("deadline", f"{task.engine} did not finish within {self.deadline} s.", 504)
-        self.queue.settle(task, "retry", error=error)
-        _log(task, "retry", self.deadline, error)
+    def _keep(self, hold: Hold) -> None:
+        late = time.monotonic() - hold.since > self.deadline
+        if late and (hold.task or self.condition == "loading"):
+            self._give_up(hold.task)
+        if hold.task:
+            hold.word = self.queue.renew(hold.task, hold.progress)
+
+    def _give_up(self, task: Task | None) -> None:
+        """End the process: nothing else stops a method, or a load, that does not return."""
+        if task:
+            error = ErrorRecord("deadline", f"{task.engine} did not finish within {self.deadline} s.", 504)
+            self.queue.settle(task, "retry", error=error)
+            _log(task, "retry", self.deadline, error)
         os._exit(70)
 
 
@@ -154,6 +170,7 @@ class Worker:
         word = self.queue.settle(task, *outcome, more=not self.keeper.draining)
         if word != "OK":
             Workspace(self.jobs, task).discard()
+            self._last = ("", outcome)
         self.keeper.settled += word == "OK"
         _log(task, outcome.word if word == "OK" else "lost", time.monotonic() - started, outcome.error)
 

@@ -1,6 +1,6 @@
 """A job's folder as an engine sees it.
 
-    jobs/{job}/source.*                 the upload
+    jobs/{job}/source, source.*         the upload
     jobs/{job}/{task}.{token}.json      what an attempt returned
     jobs/{job}/{task}.{token}/          what it wrote besides: only a stage that is given a folder
         audio.wav, or audio-0.wav, …    prepare: the whole, or its parts
@@ -10,6 +10,7 @@ job's own folder is never made here, so a task of a deleted job cannot bring it 
 """
 
 import shutil
+import wave
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,14 +68,15 @@ class Workspace:
         """What the stage's method is given, in order."""
         try:
             return [self.argument(name) for name in STAGES[self.task.stage].takes]
-        except (FileNotFoundError, EOFError, msgspec.DecodeError):
+        except (FileNotFoundError, EOFError, wave.Error, msgspec.DecodeError):
             raise ArtifactLost from None
 
     def argument(self, name: str) -> Any:
         """One input by its name in the stage contract."""
         match name:
             case "source":
-                return next(self.job.glob("source.*"))
+                found = [path for path in self.job.glob("source*") if path.stem == "source"]
+                return found[0] if found else self.job.joinpath("source").resolve(strict=True)
             case "folder":
                 self.folder.mkdir(exist_ok=True)
                 return self.folder

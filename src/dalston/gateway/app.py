@@ -73,6 +73,8 @@ def _known(error: Exception) -> DalstonError:
             return BadRequest("The client hung up.", status=499)
     if isinstance(error, AWAY):
         return Unavailable("The server's Redis cannot be reached or takes no writes; try again soon.")
+    if isinstance(error, BlockingIOError):
+        return Unavailable("Somebody else has been changing this job for too long; try again soon.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull("The server's disk is full; try again when there is space.")
     return DalstonError("Something went wrong in the server; its log says what.")

@@ -64,9 +64,9 @@ async def submit(request: Request) -> Response:
         told, high = Raw(msgspec.json.encode(asked)), asked.priority == "high"
         file = JobFile(job, "local", state.clock(), source, told, made, high)
         await asyncio.to_thread(state.files.accept, file)
-    await state.jobs.submit(file)
+    accepted = await state.jobs.submit(file)
     if not wait:
-        return _json(native.job_json(await state.jobs.get(job)), 202, job)
+        return _json(native.job_json(accepted), 202, job)
     return await _ended(state, await state.jobs.wait(job))
 
 

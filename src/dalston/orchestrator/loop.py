@@ -44,11 +44,13 @@ class Orchestrator:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._patiently(self._work))
             loops.create_task(self._patiently(self._late))
-            loops.create_task(self._patiently(self.upkeep.turn))
+            loops.create_task(self._patiently(self.upkeep.sweep))
+            loops.create_task(self._patiently(self.upkeep.look_after))
             loops.create_task(self._patiently(self.upkeep.make_space))
 
     async def grow(self, job: str, task: str) -> None:
         """Put a settled task's findings into its job's plan. Idempotent."""
+        before = 0
         while True:
             found = await Snapshot.of(self.redis, job)
             grower = next((one for one in found.tasks if one.plan.id == task), None) if found else None
@@ -57,8 +59,9 @@ class Orchestrator:
             result = await asyncio.to_thread(self.files.result, job, grower.artifact)
             parts = msgspec.json.decode(result, type=Media).parts if result else None
             change = grown([one.plan for one in found.tasks], parts)
-            if await replan(self.redis, job, found.version, change) != "STALE":
-                return
+            if await replan(self.redis, job, found.version, change) != "STALE" or found.version == before:
+                return  # a task that would have to go has ended by itself: cancelled
+            before = found.version
 
     async def _patiently(self, step: Callable[[], Awaitable[float]]) -> None:
         """Take a step again and again, whatever is away, resting as long as it says."""
@@ -103,7 +106,7 @@ class Orchestrator:
             else:
                 await self.jobs.finish(work["job"])
         except OSError as error:
-            log.error("job %s cannot be written, trying again in a while: %s", work["job"], error.strerror)
+            log.error("job %s cannot be read or written, trying again: %s", work["job"], error.strerror)
             return
         async with self.redis.pipeline() as pipe:
             pipe.xack(keys.WORK(), GROUP, entry)

@@ -12,7 +12,6 @@ import itertools
 import logging
 from collections.abc import Iterator
 
-import msgspec
 from dalston_engine import keys
 from msgspec import Struct
 
@@ -66,8 +65,10 @@ class Recovery:
             report.forgotten += 1
         suspects = [job for job in on_disk if thorough or job not in known or job in active]
         for batch in _batches(suspects):
-            for file in await asyncio.to_thread(self._read, batch, report):
-                await self._mend(file, file.id in known, file.id in active, report)
+            files = await asyncio.to_thread(self._read, batch, report)
+            ended = [file for file in files if file.outcome is not None]
+            await self._end(ended, known, active, report)
+            await self._resume([file for file in files if file.outcome is None], active, report)
         return report
 
     def _read(self, jobs: list[str], report: Report) -> list[JobFile]:
@@ -78,29 +79,37 @@ class Recovery:
                     found.append(file)
                 else:
                     report.dropped += self.files.drop_upload(job, UPLOAD_S)
-            except msgspec.DecodeError:
-                log.error("the job.json of job %s cannot be read; the job is left alone", job)
+            except OSError as error:
+                log.error("job %s cannot be read and is left alone: %s", job, error.strerror)
                 report.unreadable += 1
         return found
 
-    async def _mend(self, file: JobFile, known: bool, active: bool, report: Report) -> None:
-        if file.outcome is not None:
-            if active:
+    async def _end(self, files: list[JobFile], known: set[str], active: set[str], report: Report) -> None:
+        """End jobs that have an outcome, and list them with the end of their retention as it is set now."""
+        for file in files:
+            if file.id in active:
                 await self.jobs.finish(file.id)
                 report.ended += 1
-            await self._list(file, file.outcome.finished_at)
-            report.listed += not known
-        elif not active or file.run > 1:  # Redis may have gone back to an earlier run
-            report.resumed += await self.jobs.resume(file)
+            report.listed += file.id not in known
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for file in files:
+                pipe.zadd(keys.JOBS(), {file.id: int(file.created_at * 1000)}, nx=True)
+                if self.jobs.retention is None or file.outcome is None:
+                    pipe.zrem(keys.EXPIRY(), file.id)
+                else:
+                    end = file.outcome.finished_at + self.jobs.retention
+                    pipe.zadd(keys.EXPIRY(), {file.id: int(end * 1000)})
+            await pipe.execute()
 
-    async def _list(self, file: JobFile, finished_at: float) -> None:
-        """Put an ended job into the lists, with the end of its retention as it is set now."""
-        await self.redis.zadd(keys.JOBS(), {file.id: int(file.created_at * 1000)}, nx=True)
-        if self.jobs.retention is None:
-            await self.redis.zrem(keys.EXPIRY(), file.id)
-        else:
-            end = int((finished_at + self.jobs.retention) * 1000)
-            await self.redis.zadd(keys.EXPIRY(), {file.id: end})
+    async def _resume(self, files: list[JobFile], active: set[str], report: Report) -> None:
+        """Let jobs without an outcome run, of which Redis holds nothing, only a part, or an earlier run."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for file in files:
+                pipe.exists(keys.JOB(job=file.id))
+            there = await pipe.execute()
+        for file, held in zip(files, there, strict=True):
+            if file.id not in active or not held or file.run > 1:
+                report.resumed += await self.jobs.resume(file)
 
 
 def _batches(jobs: list[str]) -> Iterator[list[str]]:

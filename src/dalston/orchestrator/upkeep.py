@@ -46,15 +46,22 @@ class Upkeep(Struct):
     _server: str = ""
     _due: dict[str, float] = msgspec.field(default_factory=dict)
 
-    async def turn(self) -> float:
-        """Do what is due; seconds to rest, none when there is more of it."""
-        await self._recover()
+    async def sweep(self) -> float:
+        """Promote what is due, take back what outlived its lease; seconds to rest.
+
+        Apart from the other chores: leases count only while somebody sweeps.
+        """
         promoted, reclaimed = await run(SWEEP, self.redis, lease=LEASE_MS, attempts=ATTEMPTS, limit=LIMIT)
         if reclaimed:
             log.warning("%d tasks taken back: their leases ran out", reclaimed)
+        return 0 if promoted == LIMIT else SWEEP_S
+
+    async def look_after(self) -> float:
+        """Do what is due of the slower chores; seconds to rest."""
+        await self._recover()
         await self._every(ABSENT_S, self.move_stuck)
         await self._every(HOUSEKEEPING_S, self.clean)
-        return 0 if promoted == LIMIT else SWEEP_S
+        return SWEEP_S
 
     async def make_space(self) -> float:
         """Empty the trash, and delete the jobs whose retention has ended, files first; seconds to rest.
@@ -63,18 +70,31 @@ class Upkeep(Struct):
         """
         await asyncio.to_thread(self.files.purge, LEASE_MS / 1000)
         seconds, _ = await self.redis.time()
-        jobs = await self.redis.zrangebyscore(keys.EXPIRY(), "-inf", seconds * 1000, start=0, num=LIMIT)
-        gone = await asyncio.to_thread(self._expire, jobs)
-        for job, file in gone.items():
-            await self.jobs.forget(job, file)
-        return 0 if len(jobs) == LIMIT else SPACE_S
+        due = keys.EXPIRY(), "-inf", seconds * 1000
+        jobs = await self.redis.zrangebyscore(*due, start=0, num=LIMIT)
+        ended = await asyncio.to_thread(self._read, jobs)
+        # Again, now that their runs are known: of what has been tried again meanwhile another run ended.
+        still = set(await self.redis.zrangebyscore(*due, start=0, num=LIMIT))
+        gone = await asyncio.to_thread(self._expire, {job: ended[job] for job in ended if job in still})
+        for job in gone:
+            await self.jobs.forget(job, ended[job])
+        return 0 if len(gone) == LIMIT else SPACE_S
 
-    def _expire(self, jobs: Sequence[str]) -> dict[str, JobFile | None]:
-        """Remove the files of those that have ended; returns those without files now."""
-        before = {job: self.files.read(job) for job in jobs}
+    def _read(self, jobs: Sequence[str]) -> dict[str, JobFile | None]:
+        found = {}
         for job in jobs:
-            self.files.remove(job, ended=True)
-        return {job: file for job, file in before.items() if self.files.read(job) is None}
+            try:
+                found[job] = self.files.read(job)
+            except OSError as error:
+                log.error("job %s has reached the end of its retention, but: %s", job, error.strerror)
+        return found
+
+    def _expire(self, ended: dict[str, JobFile | None]) -> list[str]:
+        """Remove the files of those that have ended; returns those without files now."""
+        for job, file in ended.items():
+            if file is not None:
+                self.files.remove(job, ended=file.run)
+        return [job for job in ended if not (self.files.jobs / job).exists()]
 
     async def clean(self) -> None:
         """Forget idle consumers, drop half uploads, mend what Redis lost."""
@@ -118,7 +138,7 @@ class Upkeep(Struct):
             message = f"The engine {engine} has not been heard from for {self.absent_s} s. {reason}"
             error = msgspec.json.encode(ErrorRecord("engine_absent", message, 503)).decode()
             for task in tasks:
-                await run(FAIL, self.redis, task=task, engine=engine, error=error)
+                await run(FAIL, self.redis, task=task, engine=engine, error=error, absent=self.absent_s)
 
     async def _recover(self) -> None:
         """Compare with the files at the start, and whenever Redis has started anew."""

@@ -1,6 +1,6 @@
 """The data folder. What is written here survives a power cut before anybody is told of it.
 
-jobs/{job}/source.*         the upload
+jobs/{job}/source, source.*  the upload
 jobs/{job}/job.json         `JobFile`: owner, request, plan, and at the end the outcome
 jobs/{job}/{task}.{token}*   what an attempt left, written by engines
 jobs/{job}/transcript.json  the published result
@@ -10,8 +10,10 @@ trash/{job}.{random}/       deleted, about to be purged
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import time
@@ -21,6 +23,10 @@ from pathlib import Path
 import msgspec
 from dalston_engine.errors import ErrorRecord
 from msgspec import Raw, Struct, field
+
+LOCK_S = 2.0
+"""How long to wait for somebody else who changes a job."""
+_ID = re.compile("[0-9a-f]{32}")
 
 
 class Source(Struct, omit_defaults=True):
@@ -93,8 +99,12 @@ class JobFile(Struct, omit_defaults=True):
     outcome: Outcome | None = None
 
 
+class Damaged(OSError):
+    """A job.json is not what was written."""
+
+
 class Files:
-    """The jobs of one data folder."""
+    """The jobs of one data folder. A job.json that cannot be read raises OSError, as a bad disk does."""
 
     def __init__(self, data: Path) -> None:
         self.jobs, self.trash = data / "jobs", data / "trash"
@@ -103,7 +113,7 @@ class Files:
 
     def ids(self) -> list[str]:
         """Every job that has a folder, oldest first."""
-        return sorted(entry.name for entry in os.scandir(self.jobs) if entry.is_dir())
+        return sorted(entry.name for entry in os.scandir(self.jobs) if is_id(entry.name) and entry.is_dir())
 
     def create(self, job: str) -> Path:
         """Make a job's folder, for its upload."""
@@ -117,12 +127,15 @@ class Files:
             return msgspec.json.decode((self.jobs / job / "job.json").read_bytes(), type=JobFile)
         except FileNotFoundError:
             return None
+        except msgspec.DecodeError:
+            raise Damaged(errno.EBADMSG, f"the job.json of job {job} is damaged") from None
 
     def accept(self, file: JobFile) -> None:
         """Make a new job durable: its upload, its file, its folder and the folder's own entry."""
         folder = self.jobs / file.id
-        _write(folder, {"job.json": msgspec.json.encode(file)}, with_=list(folder.glob("source*")))
-        _sync(self.jobs)
+        with self._alone(file.id):
+            _write(folder, {"job.json": msgspec.json.encode(file)}, with_=list(folder.glob("source*")))
+            _sync(self.jobs)
 
     def publish(self, file: JobFile, outcome: Outcome) -> JobFile | None:
         """Write the sink's result as the transcript, then the outcome of this run, once.
@@ -131,7 +144,8 @@ class Files:
         when it has been tried again since `file` was read; None when the job is gone.
         """
         folder, files = self.jobs / file.id, {}
-        with self._alone(file.id) as now:
+        with self._alone(file.id):
+            now = self.read(file.id)
             if now is None or now.outcome is not None or now.run != file.run:
                 return now
             now.outcome = outcome
@@ -142,12 +156,23 @@ class Files:
             return now
 
     def reopen(self, job: str) -> JobFile | None:
-        """Take a job's outcome back, so that its next run can begin; None when the job is gone."""
-        with self._alone(job) as file:
-            if file is not None and file.outcome is not None:
+        """Take the outcome of a job that did not complete back, so that its next run can begin.
+
+        Returns the job as it is now; None when it is gone.
+        """
+        with self._alone(job):
+            file = self.read(job)
+            if file is not None and file.outcome is not None and file.outcome.state != "completed":
                 file.outcome, file.run = None, file.run + 1
                 _write(self.jobs / job, {"job.json": msgspec.json.encode(file)})
             return file
+
+    def tidy(self, job: str) -> None:
+        """Remove what attempts of an ended job left that do not count, if its publisher died before that."""
+        with self._alone(job):
+            file = self.read(job)
+            if file is not None and file.outcome is not None:
+                self._drop_attempts(job, file.outcome)
 
     def transcript(self, job: str) -> bytes | None:
         """A job's published transcript as JSON, or None."""
@@ -157,21 +182,22 @@ class Files:
         """What a settled attempt returned, as JSON, or None."""
         return _read(self.jobs / job / f"{artifact}.json") if artifact else None
 
-    def remove(self, job: str, ended: bool = False) -> None:
+    def remove(self, job: str, ended: int | None = None) -> None:
         """Put a job's folder into the trash: gone at once for all who look, whatever is in it.
 
-        `ended`: only if the job has an outcome.
+        `ended`: only if the job's run of that number has ended.
         """
-        with self._alone(job) as file, contextlib.suppress(FileNotFoundError):
-            if not ended or (file is not None and file.outcome is not None):
+        with self._alone(job), contextlib.suppress(FileNotFoundError):
+            file = self.read(job) if ended is not None else None
+            if ended is None or (file is not None and file.outcome is not None and file.run == ended):
                 os.utime(self.jobs / job)
                 (self.jobs / job).rename(self.trash / f"{job}.{secrets.token_hex(4)}")
 
     def purge(self, seconds: float) -> int:
         """Empty the trash of what was put there longer than `seconds` ago; returns how many."""
         old = [Path(entry) for entry in os.scandir(self.trash) if _still(Path(entry)) >= seconds]
-        for folder in old:
-            shutil.rmtree(folder, ignore_errors=True)
+        for path in old:
+            _delete(path)
         return len(old)
 
     def discard(self, job: str) -> None:
@@ -181,22 +207,34 @@ class Files:
     def drop_upload(self, job: str, seconds: float) -> bool:
         """Remove an upload that was never accepted and stood still for `seconds`; whether it was so."""
         folder = self.jobs / job
-        if (folder / "job.json").exists() or _still(folder) < seconds:
-            return False
-        self.discard(job)
-        return True
+        with self._alone(job):
+            if (folder / "job.json").exists() or _still(folder) < seconds:
+                return False
+            self.discard(job)
+            return True
 
     @contextlib.contextmanager
-    def _alone(self, job: str) -> Iterator[JobFile | None]:
-        """The job's file while nobody else changes it."""
+    def _alone(self, job: str) -> Iterator[None]:
+        """While nobody else changes the job; raises BlockingIOError when somebody does for too long.
+
+        Whoever froze with the lock keeps this one job from going on, not all the others.
+        """
         try:
             descriptor = os.open(self.jobs / job, os.O_RDONLY)
         except FileNotFoundError:
-            yield None
+            yield
             return
+        end = time.monotonic() + LOCK_S
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield self.read(job)
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.01)
+            yield
         finally:
             os.close(descriptor)
 
@@ -204,14 +242,28 @@ class Files:
         """Remove what attempts left that do not count."""
         for attempt in (self.jobs / job).glob(f"{job}.*"):
             if attempt.name.removesuffix(".json") not in outcome.artifacts:
-                shutil.rmtree(attempt) if attempt.is_dir() else attempt.unlink(missing_ok=True)
+                _delete(attempt)
 
 
-def _still(folder: Path) -> float:
-    """For how many seconds nothing was written in a folder; 0 when it is gone."""
+def is_id(text: str) -> bool:
+    """Whether this can be a job's id."""
+    return _ID.fullmatch(text) is not None
+
+
+def _still(path: Path) -> float:
+    """For how many seconds nothing was written to a file or in a folder; 0 when it is gone."""
     with contextlib.suppress(FileNotFoundError):
-        return time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        inside = path.iterdir() if path.is_dir() else ()
+        newest: float = max(one.stat().st_mtime for one in (path, *inside))
+        return time.time() - newest
     return 0
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import secrets
 import time
 
@@ -21,16 +20,15 @@ from dalston_engine.stages import STAGES
 from dalston_engine.workspace import ArtifactLost
 from msgspec import Raw, Struct, field
 
-from dalston.errors import Conflict, NotFound, Unavailable
+from dalston.errors import Conflict, JobDamaged, NotFound, Unavailable
 from dalston.store.client import Client
 from dalston.store.events import Events
-from dalston.store.files import Files, JobFile, Outcome, Source, StageRecord
+from dalston.store.files import Damaged, Files, JobFile, Outcome, Source, StageRecord, is_id
 from dalston.store.scripts import CANCEL, FINISH, FORGET, REVIVE, SUBMIT, run
 from dalston.store.snapshot import Snapshot
 
 log = logging.getLogger("dalston.jobs")
 
-_ID = re.compile("[0-9a-f]{32}")
 ENDED = {"completed", "failed", "cancelled"}
 REREAD_S = 5.0
 AGAIN_S = 0.5
@@ -77,18 +75,20 @@ class Jobs:
         self.keep, self.retention = keep, retention
         self._unsent: set[asyncio.Task[str]] = set()
 
-    async def submit(self, file: JobFile) -> None:
+    async def submit(self, file: JobFile) -> Job:
         """Let an accepted job run. Idempotent by the job's id.
 
         The job is on disk, so it will run even if Redis cannot be told of it now.
         """
         try:
             await self._send(file)
+            return await self.get(file.id)
         except AWAY:
             log.warning("job %s is accepted but cannot be queued yet: redis cannot be reached", file.id)
             later = asyncio.create_task(self._send_later(file))
             self._unsent.add(later)
             later.add_done_callback(self._unsent.discard)
+            return _queued(file)
 
     async def resume(self, file: JobFile) -> bool:
         """Let a job without an outcome run, whatever Redis knows of it; whether it did not. Idempotent."""
@@ -106,7 +106,7 @@ class Jobs:
         if found and found.state in ENDED and (file := self._file(job)).outcome is not None:
             return _ended(file, file.outcome)  # it ended meanwhile
         if found is None or found.run < file.run:
-            return Job(job, "queued", file.created_at, [], 0.0, source=file.source)
+            return _queued(file)
         stages = found.stages
         return Job(job, found.state, file.created_at, stages, _progress(stages), source=file.source)
 
@@ -114,7 +114,7 @@ class Jobs:
         """The newest jobs."""
         jobs = []
         for job in await self.redis.zrevrange(keys.JOBS(), 0, limit - 1):
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, JobDamaged, OSError):
                 jobs.append(await self.get(job))
         return jobs
 
@@ -155,8 +155,8 @@ class Jobs:
     async def cancel(self, job: str) -> Job:
         """End a job now; raises NotFound, or Conflict when it has ended otherwise."""
         file = self._file(job)
-        word = await run(CANCEL, self.redis, job=job)
-        if word == "NONE" and file.outcome is None:  # Redis has lost it, and has not been told again
+        word = await run(CANCEL, self.redis, job=job, run=file.run)
+        if word == "NONE" and file.outcome is None:  # Redis has lost it, or has not been told
             now = time.time()
             await asyncio.to_thread(
                 self.files.publish, file, Outcome("cancelled", file.created_at, now, [], [])
@@ -173,9 +173,12 @@ class Jobs:
         Its files alone count: while Redis is away or takes no writes, its keys stay until they are
         compared with the files.
         """
-        file = self._file(job)
+        try:
+            file = self._file(job)
+        except JobDamaged:
+            file = None
         with contextlib.suppress(*AWAY):
-            await run(CANCEL, self.redis, job=job)
+            await run(CANCEL, self.redis, job=job, run=1)
         await asyncio.to_thread(self.files.remove, job)
         with contextlib.suppress(*AWAY):
             await self.forget(job, file)
@@ -195,7 +198,7 @@ class Jobs:
             state = outcome.state if outcome else "still at work"
             raise Conflict(f"Job {job} is {state}; there is nothing to try again.", code="nothing_to_retry")
         file = await asyncio.to_thread(self.files.reopen, job)
-        if file is not None:
+        if file is not None and file.outcome is None:
             await self.resume(file)
         return await self.get(job)
 
@@ -211,13 +214,15 @@ class Jobs:
                 await self.resume(file)
                 return None
             outcome = _outcome(file, found)
-            if _lost(outcome, self.files, job):
+            if await asyncio.to_thread(_lost, outcome, self.files, job):
                 if not found.restarted:
                     log.warning("job %s starts over: what a stage wrote is gone", job)
                     await run(REVIVE, self.redis, job=job, run=file.run, all=1)
                     return None
                 outcome.state, outcome.error = "failed", ArtifactLost().record
             file = await asyncio.to_thread(self.files.publish, file, outcome)
+        else:
+            await asyncio.to_thread(self.files.tidy, job)
         if file is None:
             return await self.forget(job)
         if file.outcome is not None:
@@ -227,7 +232,12 @@ class Jobs:
         return None
 
     def _file(self, job: str) -> JobFile:
-        file = self.files.read(job) if _ID.fullmatch(job) else None
+        try:
+            file = self.files.read(job) if is_id(job) else None
+        except Damaged:
+            raise JobDamaged(
+                f"The job.json of job {job} is damaged. Delete the job, or restore it."
+            ) from None
         if file is None:
             raise NotFound(f"There is no job {job[:40]}.")
         return file
@@ -252,6 +262,11 @@ class Jobs:
                 return await self._send(file)
 
 
+def _queued(file: JobFile) -> Job:
+    """A job of which Redis has not been told."""
+    return Job(file.id, "queued", file.created_at, [], 0.0, source=file.source)
+
+
 def _outcome(file: JobFile, found: Snapshot) -> Outcome:
     """How a job ended all of whose tasks have ended."""
     failures = [task for task in found.tasks if task.record.state == "failed"]
@@ -268,9 +283,13 @@ def _outcome(file: JobFile, found: Snapshot) -> Outcome:
 
 
 def _lost(outcome: Outcome, files: Files, job: str) -> bool:
-    """Whether a job failed, or would fail, only because a stage's files are gone."""
+    """Whether a job failed, or would fail, only because a stage's files are gone or not whole."""
     if outcome.state == "completed":
-        return files.result(job, outcome.artifacts[-1]) is None
+        try:
+            msgspec.json.decode(files.result(job, outcome.artifacts[-1]) or b"", type=dict[str, Raw])
+        except msgspec.DecodeError:
+            return True
+        return False
     return outcome.error is not None and outcome.error.code == ArtifactLost.code
 
 

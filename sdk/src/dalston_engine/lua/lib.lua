@@ -14,35 +14,40 @@ local function words(text)
   return list
 end
 
-local function lane_of(engine, high) return high and KEY.QUEUE_HIGH(engine) or KEY.QUEUE(engine) end
+local function lane(t) return t.high and KEY.QUEUE_HIGH(t.engine) or KEY.QUEUE(t.engine) end
+
+-- A task as the functions below take it: read once, since every call from a script costs.
+local function read(task)
+  local t = redis.call('HMGET', KEY.TASK(task), 'state', 'job', 'engine', 'high', 'entry', 'token', 'attempt',
+    'instance', 'required', 'grows', 'dependents')
+  return {id = task, state = t[1], job = t[2], engine = t[3], high = t[4], entry = t[5], token = t[6],
+    attempt = tonumber(t[7] or nil), instance = t[8], required = t[9] ~= '0', grows = t[10], dependents = t[11]}
+end
 
 -- Put a task on its engine's queue.
-local function enqueue(task)
-  local t = redis.call('HMGET', KEY.TASK(task), 'engine', 'high', 'job')
-  redis.call('SADD', KEY.QUEUES(), t[1])
-  local entry = redis.call('XADD', lane_of(t[1], t[2]), '*', 'task', task)
-  redis.call('HSET', KEY.TASK(task), 'state', 'queued', 'queued_at', int(now()), 'entry', entry)
-  event(t[3], task, 'queued')
+local function enqueue(t)
+  local entry = redis.call('XADD', lane(t), '*', 'task', t.id)
+  redis.call('HSET', KEY.TASK(t.id), 'state', 'queued', 'queued_at', int(now()), 'entry', entry)
+  event(t.job, t.id, 'queued')
 end
 
 -- Take a queued or leased task's entry off its queue.
-local function unqueue(task)
-  local t = redis.call('HMGET', KEY.TASK(task), 'engine', 'high', 'entry')
-  redis.call('XACK', lane_of(t[1], t[2]), GROUP, t[3])
-  redis.call('XDEL', lane_of(t[1], t[2]), t[3])
+local function unqueue(t)
+  redis.call('XACK', lane(t), GROUP, t.entry)
+  redis.call('XDEL', lane(t), t.entry)
 end
 
 -- Let those go on that need this task, or skip them; returns how many ended by that.
-local function pass_on(task, go)
+local function pass_on(t, go)
   local ended = 0
-  for _, dependent in ipairs(words(redis.call('HGET', KEY.TASK(task), 'dependents'))) do
-    local key = KEY.TASK(dependent)
-    if redis.call('HGET', key, 'state') == 'waiting' then
+  for _, dependent in ipairs(words(t.dependents)) do
+    local d = read(dependent)
+    if d.state == 'waiting' then
       if not go then
-        redis.call('HSET', key, 'state', 'skipped')
-        ended = ended + 1 + pass_on(dependent, false)
-      elseif redis.call('HINCRBY', key, 'unmet', -1) == 0 then
-        enqueue(dependent)
+        redis.call('HSET', KEY.TASK(dependent), 'state', 'skipped')
+        ended = ended + 1 + pass_on(d, false)
+      elseif redis.call('HINCRBY', KEY.TASK(dependent), 'unmet', -1) == 0 then
+        enqueue(d)
       end
     end
   end
@@ -51,20 +56,19 @@ end
 
 -- End a task for good. What needs it goes on, waits for the plan to grow, or is skipped; the job's
 -- last task hands it to an orchestrator. Whoever gave up leaves a dead letter.
-local function close(task, state, error, gave_up, seconds)
-  local key = KEY.TASK(task)
-  local t = redis.call('HMGET', key, 'job', 'required', 'grows', 'engine')
+local function close(t, state, error, gave_up, seconds)
+  local key = KEY.TASK(t.id)
   redis.call('HSET', key, 'state', state, 'settled_at', int(now()), 'error', error, 'seconds', seconds or '')
   if gave_up then
     redis.call('HSET', key, 'letter',
-      redis.call('XADD', KEY.DEAD(t[4]), 'MAXLEN', '~', 1000, '*', 'task', task, 'error', error))
+      redis.call('XADD', KEY.DEAD(t.engine), 'MAXLEN', '~', 1000, '*', 'task', t.id, 'error', error))
   end
-  event(t[1], task, state)
-  local grows = state == 'completed' and t[3]
-  if grows then redis.call('XADD', KEY.WORK(), '*', 'work', 'grow', 'job', t[1], 'task', task) end
-  local go = state == 'completed' or state == 'failed' and t[2] == '0'
-  local ended = grows and 1 or 1 + pass_on(task, go)
-  if redis.call('HINCRBY', KEY.JOB(t[1]), 'open', -ended) == 0 then
-    redis.call('XADD', KEY.WORK(), '*', 'work', 'publish', 'job', t[1])
-  end
+  event(t.job, t.id, state)
+  local grows = state == 'completed' and t.grows
+  if grows then redis.call('XADD', KEY.WORK(), '*', 'work', 'grow', 'job', t.job, 'task', t.id) end
+  local go = state == 'completed' or state == 'failed' and not t.required
+  local ended = grows and 1 or 1 + pass_on(t, go)
+  local open = redis.call('HINCRBY', KEY.JOB(t.job), 'open', -ended)
+  if open == 0 then redis.call('XADD', KEY.WORK(), '*', 'work', 'publish', 'job', t.job) end
+  if open < 0 then redis.call('DEL', KEY.JOB(t.job)) end -- Redis has lost the job: it is submitted again
 end

@@ -1,8 +1,8 @@
 -- args: task token progress
 -- Extend the lease and note the progress. Answers OK, CANCELLED or LOST.
-local t = redis.call('HMGET', KEY.TASK(task), 'token', 'state', 'engine', 'high', 'instance', 'entry')
-if t[1] ~= token then return 'LOST' end
-if t[2] ~= 'running' then return t[2] == 'cancelled' and 'CANCELLED' or 'LOST' end
-redis.call('XCLAIM', lane_of(t[3], t[4]), GROUP, t[5], 0, t[6], 'JUSTID')
+local t = read(task)
+if t.token ~= token then return 'LOST' end
+if t.state ~= 'running' then return t.state == 'cancelled' and 'CANCELLED' or 'LOST' end
+redis.call('XCLAIM', lane(t), GROUP, t.instance, 0, t.entry, 'JUSTID')
 if progress ~= '' then redis.call('HSET', KEY.TASK(task), 'progress', progress) end
 return 'OK'

@@ -1,21 +1,21 @@
 -- args: task token outcome seconds error delay attempts
 -- End a lease: completed, failed, retry (after `delay` ms, at most `attempts` times), released or
--- postponed (given back uncounted, at once or after `delay`). Answers OK, CANCELLED or LOST; the
--- same settle again answers the same and changes nothing.
-local key = KEY.TASK(task)
-local t = redis.call('HMGET', key, 'token', 'state', 'attempt', 'job')
-if t[1] ~= token then return 'LOST' end
-if t[2] ~= 'running' then return t[2] == 'cancelled' and 'CANCELLED' or 'OK' end
-unqueue(task)
-local again = outcome == 'postponed' or outcome == 'retry' and tonumber(t[3]) < tonumber(attempts)
-if outcome == 'released' or outcome == 'postponed' then redis.call('HINCRBY', key, 'attempt', -1) end
-if outcome == 'released' then
-  enqueue(task)
+-- postponed (given back uncounted, at once or after `delay`). Whoever wrongly believes that its task is
+-- cancelled releases it. Answers OK, CANCELLED or LOST; the same settle again changes nothing more.
+local t = read(task)
+if t.token ~= token then return 'LOST' end
+if t.state ~= 'running' then return t.state == 'cancelled' and 'CANCELLED' or 'OK' end
+unqueue(t)
+local again = outcome == 'postponed' or outcome == 'retry' and t.attempt < tonumber(attempts)
+local back = outcome == 'released' or outcome == 'cancelled'
+if back or outcome == 'postponed' then redis.call('HINCRBY', KEY.TASK(task), 'attempt', -1) end
+if back then
+  enqueue(t)
 elseif again then
-  redis.call('HSET', key, 'state', 'retrying', 'error', error)
+  redis.call('HSET', KEY.TASK(task), 'state', 'retrying', 'error', error)
   redis.call('ZADD', KEY.DELAYED(), int(now() + delay), task)
-  event(t[4], task, 'retrying')
+  event(t.job, task, 'retrying')
 else
-  close(task, outcome == 'retry' and 'failed' or outcome, error, outcome == 'retry', seconds)
+  close(t, outcome == 'retry' and 'failed' or outcome, error, outcome == 'retry', seconds)
 end
 return 'OK'

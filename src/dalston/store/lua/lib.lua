@@ -5,10 +5,10 @@ local OPEN = {waiting = true, queued = true, running = true, retrying = true}
 -- Take an open task from wherever it waits or runs, and mark it. The owner of a cancelled one is told
 -- so, of any other that it is no longer the owner.
 local function withdraw(task, state)
-  local was = redis.call('HGET', KEY.TASK(task), 'state')
+  local t = read(task)
   if state ~= 'cancelled' then redis.call('HDEL', KEY.TASK(task), 'token') end
-  if was == 'queued' or was == 'running' then unqueue(task) end
-  if was == 'retrying' then redis.call('ZREM', KEY.DELAYED(), task) end
+  if t.state == 'queued' or t.state == 'running' then unqueue(t) end
+  if t.state == 'retrying' then redis.call('ZREM', KEY.DELAYED(), task) end
   redis.call('HSET', KEY.TASK(task), 'state', state, 'settled_at', int(now()))
 end
 
@@ -37,6 +37,8 @@ end
 local function create(job, tasks, high)
   for _, task in ipairs(tasks) do
     local key = KEY.TASK(task.id)
+    redis.call('DEL', key)
+    redis.call('SADD', KEY.QUEUES(), task.engine)
     redis.call('HSET', key, 'job', job, 'stage', task.stage, 'engine', task.engine,
       'params', task.params, 'needs', table.concat(task.needs, ' '), 'attempt', 0, 'state', 'waiting')
     if high then redis.call('HSET', key, 'high', 1) end
@@ -65,6 +67,6 @@ local function start(tasks)
     for _, need in ipairs(words(redis.call('HGET', KEY.TASK(task), 'needs'))) do
       if not met(need) then unmet = unmet + 1 end
     end
-    if unmet == 0 then enqueue(task) else redis.call('HSET', KEY.TASK(task), 'unmet', unmet) end
+    if unmet == 0 then enqueue(read(task)) else redis.call('HSET', KEY.TASK(task), 'unmet', unmet) end
   end
 end

@@ -8,6 +8,7 @@ redis.call('HSET', KEY.JOB(job), 'state', 'queued', 'owner', owner, 'created_at'
 if high ~= '' then redis.call('HSET', KEY.JOB(job), 'high', 1) end
 redis.call('ZADD', KEY.JOBS(), created, job)
 redis.call('ZADD', KEY.ACTIVE(), created, job)
+redis.call('ZREM', KEY.EXPIRY(), job)
 event(job, '', 'queued')
 create(job, tasks, high ~= '')
 link(ids)

@@ -6,34 +6,34 @@ local at = now()
 local due = redis.call('ZRANGEBYSCORE', KEY.DELAYED(), '-inf', int(at), 'LIMIT', 0, limit)
 for _, task in ipairs(due) do
   redis.call('ZREM', KEY.DELAYED(), task)
-  if redis.call('HGET', KEY.TASK(task), 'state') == 'retrying' then enqueue(task) end
+  local t = read(task)
+  if t.state == 'retrying' then enqueue(t) end
 end
 
 local swept = redis.call('HMGET', KEY.SWEEP(), 'at', 'from')
 local from = tonumber(swept[2] or 0)
 local uptime = string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')
 if at - (swept[1] or 0) > lease / 3 then from = at + lease end
-from = math.max(from, at + lease - uptime * 1000)
+from = math.max(math.min(from, at + lease), at + lease - uptime * 1000) -- the clock may have been set back
 redis.call('HSET', KEY.SWEEP(), 'at', int(at), 'from', int(from))
 if at < from then return {#due, 0} end
 
 local reclaimed = 0
-local function reclaim(lane, engine)
-  local late = redis.pcall('XPENDING', lane, GROUP, 'IDLE', lease, '-', '+', limit)
+local function reclaim(key, engine)
+  local late = redis.pcall('XPENDING', key, GROUP, 'IDLE', lease, '-', '+', limit)
   for _, pending in ipairs(late.err and {} or late) do
-    local entry = redis.call('XRANGE', lane, pending[1], pending[1])[1]
-    local task = entry and entry[2][2] or ''
-    local t = redis.call('HMGET', KEY.TASK(task), 'state', 'entry', 'attempt')
-    redis.call('XACK', lane, GROUP, pending[1])
-    redis.call('XDEL', lane, pending[1])
-    if t[1] == 'running' and t[2] == pending[1] then
+    local entry = redis.call('XRANGE', key, pending[1], pending[1])[1]
+    local t = read(entry and entry[2][2] or '')
+    redis.call('XACK', key, GROUP, pending[1])
+    redis.call('XDEL', key, pending[1])
+    if t.state == 'running' and t.entry == pending[1] then
       reclaimed = reclaimed + 1
-      redis.call('HDEL', KEY.TASK(task), 'token')
-      if tonumber(t[3]) < tonumber(attempts) then
-        enqueue(task)
+      redis.call('HDEL', KEY.TASK(t.id), 'token')
+      if t.attempt < tonumber(attempts) then
+        enqueue(t)
       else
-        close(task, 'failed', cjson.encode({code = 'engine_died', status = 500, message = 'The engine ' ..
-          engine .. ' died ' .. t[3] .. ' times on this recording.'}), true)
+        close(t, 'failed', cjson.encode({code = 'engine_died', status = 500, message = 'The engine ' ..
+          engine .. ' died ' .. t.attempt .. ' times on this recording.'}), true)
       end
     end
   end
