@@ -61,9 +61,11 @@ print(json.dumps(pause), file=sys.stderr)
 
 
 @contextlib.contextmanager
-def engine(folder: Path, python: str, valkey: str, data: Path) -> Iterator[subprocess.Popen[bytes]]:
+def engine(
+    folder: Path, python: str, valkey: str, data: Path, **env: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """An instance at work on the server's queue."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("DALSTON_")}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("DALSTON_")} | env
     env |= {"DALSTON_REDIS_URL": valkey, "DALSTON_DATA": str(data)}
     with subprocess.Popen([python, str(folder / "engine.py")], env=env) as process:
         try:
@@ -107,6 +109,25 @@ def test_a_method_that_does_not_return_ends_with_its_process_at_the_deadline(
         assert process.wait(20) == 70
     assert redis.hget(task, "state") == "retrying"
     assert json.loads(redis.hget(task, "error"))["code"] == "deadline"
+
+
+def test_a_load_that_does_not_return_ends_with_its_process_at_the_deadline(
+    hog: Path, redis: Any, valkey: str, tmp_path: Path
+) -> None:
+    """Else it would count as one that loads, and its tasks would wait for it for ever."""
+    (hog / "engine.py").write_text(
+        HOG.replace(
+            "def prepare",
+            "def load(self) -> None:\n        "
+            + """while True:
+            pass
+
+    def prepare""",
+        )
+    )
+    with engine(hog, fake_python(), valkey, tmp_path / "data", DALSTON_PRELOAD="") as process:
+        assert process.wait(20) == 70
+    assert "loading" in {redis.hget(key, "state") for key in redis.scan_iter("dalston:engine:hog:*")}
 
 
 def test_a_process_that_is_asked_to_stop_leaves_the_fleet(redis: Any, valkey: str, tmp_path: Path) -> None:

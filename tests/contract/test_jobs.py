@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError
 from dalston.errors import Conflict, NotFound
 from dalston.store.files import Outcome
 from dalston.store.letters import letters
+from dalston.store.snapshot import Snapshot
 from tests.contract.house import House, house
 
 pytestmark = pytest.mark.anyio
@@ -220,6 +221,22 @@ async def test_a_job_whose_stage_files_are_gone_starts_over_once(home: House) ->
     assert (found.state, found.error.code) == ("failed", "artifact_lost")
 
 
+async def test_an_accepted_job_is_answered_for_though_redis_goes_away_at_once(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I14: whoever is refused would send it again."""
+
+    async def away(*_: object) -> None:
+        raise ConnectionError
+
+    file = home.accepted()
+    with monkeypatch.context() as gone:
+        gone.setattr(Snapshot, "of", away)
+        assert (await home.jobs.submit(file)).state == "queued"
+    await home.run_all()
+    assert (await home.jobs.get(file.id)).state == "completed"
+
+
 async def test_a_job_is_accepted_while_redis_is_away_and_told_later(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +253,7 @@ async def test_a_job_is_accepted_while_redis_is_away_and_told_later(
         return word
 
     monkeypatch.setattr(home.jobs, "_send", away)
-    await home.jobs.submit(file)
+    assert (await home.jobs.submit(file)).state == "queued"
     assert (await home.jobs.get(file.id)).state == "queued"
     await asyncio.wait_for(told.wait(), 10)
     await home.run_all()

@@ -465,10 +465,11 @@ async def test_a_server_that_takes_no_writes_counts_as_away_for_the_server(
         "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
         "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
         "NOREPLICAS Not enough good replicas to write.",
+        "BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
     ],
     ids=lambda told: told.split()[0],
 )
-async def test_what_a_server_says_during_a_failover_counts_as_away(
+async def test_what_a_server_says_while_it_cannot_serve_counts_as_away(
     tmp_path: Path, parser: str, told: str
 ) -> None:
     with Scripted(tmp_path / "s", lambda _: f"-{told}\r\n".encode()) as server:

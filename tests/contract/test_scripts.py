@@ -669,6 +669,16 @@ def test_nothing_is_reclaimed_for_one_lease_after_nobody_swept(redis: Any, queue
     assert sweep(redis, lease) == [0, 1]
 
 
+def test_a_clock_that_is_set_back_delays_no_reclaiming_for_more_than_a_lease(redis: Any, queue: Open) -> None:
+    """I10"""
+    submit(redis)
+    claimed(queue("prepare"))
+    lease, hours = lease_in_force(redis), 7_200_000
+    swept(redis, ago=-hours, since=clock(redis) + hours)
+    assert sweep(redis, lease) == [0, 0]
+    assert int(redis.hget(keys.SWEEP(), "from")) <= clock(redis) + lease
+
+
 def test_what_is_due_is_queued_even_while_leases_do_not_count(redis: Any, queue: Open) -> None:
     submit(redis)
     done(queue("prepare"), "retry", NO)

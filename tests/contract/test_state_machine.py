@@ -312,7 +312,12 @@ class Machine(RuleBasedStateMachine):
         if not sure:
             return
         id = data.draw(st.sampled_from(self.view.in_state("queued")))
-        told: dict[str, Any] = {"task": id, "engine": self.view.tasks[id]["engine"], "error": NO, "absent": 60}
+        told: dict[str, Any] = {
+            "task": id,
+            "engine": self.view.tasks[id]["engine"],
+            "error": NO,
+            "absent": 60,
+        }
         assert FAIL(self.redis, **told) == "OK"
         self.changes_nothing(lambda: FAIL(self.redis, **told), "STALE")
         self.did("fail")
