@@ -95,8 +95,7 @@ class House:
             found = await self.redis.xreadgroup(GROUP, "hand", {keys.WORK(): ">"}, count=100)
             if not found:
                 return
-            for entry, work in found[0][1]:
-                await self.orchestrator._do(entry, work)
+            await self.orchestrator._do_all(found[0][1])
 
     async def run_all(self) -> None:
         """Let everything run to its end."""

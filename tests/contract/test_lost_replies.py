@@ -350,7 +350,7 @@ async def test_every_kind_of_reply_may_be_lost(redis: Any, proxy: Proxy, tmp_pat
     proxy.loses = lambda name: proxy.seen[name] == 1
     await work_through(proxy.url, redis, tmp_path / "data", 10)
     assert Counter(proxy.lost) == dict.fromkeys(proxy.seen, 1)
-    assert {SETTLE_AND_CLAIM.sha, FINISH.sha, SUBMIT.sha, "XREADGROUP", "XREAD", "MULTI"} <= set(proxy.lost)
+    assert {SETTLE_AND_CLAIM.sha, FINISH.sha, SUBMIT.sha, "XREADGROUP", "XREAD", "XACK"} <= set(proxy.lost)
 
 
 @pytest.mark.parametrize("seed", range(2))

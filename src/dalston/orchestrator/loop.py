@@ -97,19 +97,22 @@ class Orchestrator:
         return 0 if len(late) == BATCH else LEASE_MS / 1000 / 5
 
     async def _do_all(self, entries: list[tuple[str, dict[str, str]]]) -> None:
-        await asyncio.gather(*(self._do(entry, work) for entry, work in entries))
-
-    async def _do(self, entry: str, work: dict[str, str]) -> None:
-        try:
+        """Do work; what cannot be done now is taken up again after a lease."""
+        ended = list(dict.fromkeys(work["job"] for _, work in entries if work["work"] == "publish"))
+        errors = await self.jobs.finish_all(ended) if ended else {}
+        for _, work in entries:
             if work["work"] == "grow":
-                await self.grow(work["job"], work["task"])
-            else:
-                await self.jobs.finish(work["job"])
-        except OSError as error:
-            log.error("job %s cannot be read or written, trying again: %s", work["job"], error.strerror)
-            return
-        async with self.redis.pipeline() as pipe:
-            pipe.xack(keys.WORK(), GROUP, entry)
-            pipe.xdel(keys.WORK(), entry)
-            await pipe.execute()
-        log.info("%s of job %s done", work["work"], work["job"])
+                try:
+                    await self.grow(work["job"], work["task"])
+                except OSError as error:
+                    errors[work["job"]] = error
+        for job, failure in errors.items():
+            log.error("job %s cannot be read or written, trying again: %s", job, failure.strerror)
+        done = [(entry, work) for entry, work in entries if work["job"] not in errors]
+        if done:
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.xack(keys.WORK(), GROUP, *(entry for entry, _ in done))
+                pipe.xdel(keys.WORK(), *(entry for entry, _ in done))
+                await pipe.execute()
+        for _, work in done:
+            log.info("%s of job %s done", work["work"], work["job"])

@@ -11,20 +11,22 @@ import contextlib
 import logging
 import secrets
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from dalston_engine import keys
 from dalston_engine.errors import ErrorRecord
 from dalston_engine.queue import AWAY
 from dalston_engine.stages import STAGES
-from dalston_engine.workspace import ArtifactLost
 from msgspec import Raw, Struct, field
 
 from dalston.errors import Conflict, JobDamaged, NotFound, Unavailable
 from dalston.store.client import Client
+from dalston.store.ending import Verdict, conclude
 from dalston.store.events import Events
 from dalston.store.files import Damaged, Files, JobFile, Outcome, Source, StageRecord, is_id
-from dalston.store.scripts import CANCEL, FINISH, FORGET, REVIVE, SUBMIT, run
+from dalston.store.scripts import CANCEL, FINISH, FORGET, REVIVE, SUBMIT, run, run_all
 from dalston.store.snapshot import Snapshot
 
 log = logging.getLogger("dalston.jobs")
@@ -32,6 +34,8 @@ log = logging.getLogger("dalston.jobs")
 ENDED = {"completed", "failed", "cancelled"}
 REREAD_S = 5.0
 AGAIN_S = 0.5
+CHUNK = 4
+"""How many jobs one thread publishes."""
 
 
 class Job(Struct, omit_defaults=True):
@@ -204,32 +208,39 @@ class Jobs:
 
     async def finish(self, job: str) -> None:
         """Publish a job whose tasks have all ended: its files first, then its state. Idempotent."""
-        found, file = await Snapshot.of(self.redis, job), self.files.read(job)
-        if file is None:
-            return await self.forget(job)
-        if file.outcome is None:
-            if found is None or found.open:
-                return None
-            if found.run < file.run:
+        for error in (await self.finish_all([job])).values():
+            raise error
+
+    async def finish_all(self, jobs: Sequence[str]) -> dict[str, OSError]:
+        """As `finish`; the errors of those whose files cannot be read or written now."""
+        found = list(zip(jobs, await Snapshot.several(self.redis, jobs), strict=True))
+        chunks = [found[n : n + CHUNK] for n in range(0, len(found), CHUNK)]
+        concluded = await asyncio.gather(
+            *(asyncio.to_thread(conclude, self.files, chunk) for chunk in chunks)
+        )
+        verdicts = [verdict for chunk in concluded for verdict in chunk]
+        await run_all(FINISH, self.redis, [self._last(v.file) for v in verdicts if v.what == "finish"])
+        for verdict in verdicts:
+            await self._otherwise(verdict)
+        return {verdict.job: verdict.error for verdict in verdicts if verdict.error}
+
+    async def _otherwise(self, verdict: Verdict) -> None:
+        match verdict:
+            case Verdict(job, "forget"):
+                await self.forget(job)
+            case Verdict(job, "resume", JobFile() as file):
                 await self.resume(file)
-                return None
-            outcome = _outcome(file, found)
-            if await asyncio.to_thread(_lost, outcome, self.files, job):
-                if not found.restarted:
-                    log.warning("job %s starts over: what a stage wrote is gone", job)
-                    await run(REVIVE, self.redis, job=job, run=file.run, all=1)
-                    return None
-                outcome.state, outcome.error = "failed", ArtifactLost().record
-            file = await asyncio.to_thread(self.files.publish, file, outcome)
-        else:
-            await asyncio.to_thread(self.files.tidy, job)
-        if file is None:
-            return await self.forget(job)
-        if file.outcome is not None:
-            error = msgspec.json.encode(file.outcome.error).decode() if file.outcome.error else None
-            await run(FINISH, self.redis, job=job, run=file.run, state=file.outcome.state, error=error,
-                      keep=self.keep, retention=self.retention)  # fmt: skip
-        return None
+            case Verdict(job, "restart", JobFile() as file):
+                log.warning("job %s starts over: what a stage wrote is gone", job)
+                await run(REVIVE, self.redis, job=job, run=file.run, all=1)
+
+    def _last(self, file: JobFile | None) -> dict[str, Any]:
+        """The arguments of the terminal transition of a job with an outcome."""
+        assert file is not None
+        assert file.outcome is not None
+        error = msgspec.json.encode(file.outcome.error).decode() if file.outcome.error else None
+        return {"job": file.id, "run": file.run, "state": file.outcome.state, "error": error,
+                "keep": self.keep, "retention": self.retention}  # fmt: skip
 
     def _file(self, job: str) -> JobFile:
         try:
@@ -265,32 +276,6 @@ class Jobs:
 def _queued(file: JobFile) -> Job:
     """A job of which Redis has not been told."""
     return Job(file.id, "queued", file.created_at, [], 0.0, source=file.source)
-
-
-def _outcome(file: JobFile, found: Snapshot) -> Outcome:
-    """How a job ended all of whose tasks have ended."""
-    failures = [task for task in found.tasks if task.record.state == "failed"]
-    error = next((task.record.error for task in failures if task.required), None)
-    cancelled = any(stage.state == "cancelled" for stage in found.stages)
-    state = "cancelled" if cancelled else "failed" if error else "completed"
-    warnings = [
-        f"{task.record.stage} failed: {task.record.error.message}"
-        for task in failures
-        if not task.required and task.record.error
-    ]
-    artifacts, now = found.artifacts, time.time()
-    return Outcome(state, file.created_at, now, found.stages, artifacts, error, warnings)
-
-
-def _lost(outcome: Outcome, files: Files, job: str) -> bool:
-    """Whether a job failed, or would fail, only because a stage's files are gone or not whole."""
-    if outcome.state == "completed":
-        try:
-            msgspec.json.decode(files.result(job, outcome.artifacts[-1]) or b"", type=dict[str, Raw])
-        except msgspec.DecodeError:
-            return True
-        return False
-    return outcome.error is not None and outcome.error.code == ArtifactLost.code
 
 
 def _ended(file: JobFile, outcome: Outcome) -> Job:

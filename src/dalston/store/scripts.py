@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from dalston_engine.scripts import Script, script
@@ -15,6 +16,20 @@ async def run(name: Script, redis: Any, **values: str | int | float | None) -> A
         return await redis.evalsha(name.sha, 0, *argv)
     except NoScriptError:
         return await redis.eval(name.text, 0, *argv)
+
+
+async def run_all(name: Script, redis: Any, calls: Sequence[dict[str, Any]]) -> list[Any]:
+    """Run a script several times in one round trip; each run is a step of its own."""
+    if not calls:
+        return []
+    async with redis.pipeline(transaction=False) as pipe:
+        for values in calls:
+            pipe.evalsha(name.sha, 0, *name.argv(values))
+        answers = await pipe.execute(raise_on_error=False)
+    for n, answer in enumerate(answers):
+        if isinstance(answer, Exception):
+            answers[n] = await run(name, redis, **calls[n])
+    return list(answers)
 
 
 SUBMIT: Script = script("submit", __package__)

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from dalston.store.client import Client
 from dalston.store.files import PlanTask, StageRecord
-from dalston.store.scripts import SHOW, run
+from dalston.store.scripts import SHOW, run, run_all
 
 
 class SnapshotTask(Struct):
@@ -43,6 +43,13 @@ class Snapshot(Struct):
     async def of(redis: Client, job: str) -> Snapshot | None:
         """The job, or None when Redis does not know it."""
         return Snapshot.read(await run(SHOW, redis, job=job))
+
+    @staticmethod
+    async def several(redis: Client, jobs: Sequence[str]) -> list[Snapshot | None]:
+        """Jobs, each at a moment of its own."""
+        return [
+            Snapshot.read(answer) for answer in await run_all(SHOW, redis, [{"job": job} for job in jobs])
+        ]
 
     @staticmethod
     def read(answer: Sequence[Any]) -> Snapshot | None:

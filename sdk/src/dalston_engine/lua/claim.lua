@@ -32,21 +32,21 @@ local function grant(task, t)
   return leased(task, t, t[4] + 1, lease)
 end
 
-for _, key in ipairs(lanes) do
+for _, key in ipairs(settled and {} or lanes) do
   local held = redis.pcall('XPENDING', key, GROUP, '-', '+', 1, instance)
-  if held.err then
-    redis.call('XGROUP', 'CREATE', key, GROUP, '0', 'MKSTREAM')
-  elseif held[1] then
-    local entry = redis.call('XRANGE', key, held[1][1], held[1][1])[1]
-    if entry then
-      local t = fields(entry[2][2])
-      return leased(entry[2][2], t, tonumber(t[4]), t[6])
-    end
+  local entry = held[1] and redis.call('XRANGE', key, held[1][1], held[1][1])[1]
+  if entry then
+    local t = fields(entry[2][2])
+    return leased(entry[2][2], t, tonumber(t[4]), t[6])
   end
 end
 for _, key in ipairs(lanes) do
   while redis.call('XLEN', key) > 0 do
-    local got = redis.call('XREADGROUP', 'GROUP', GROUP, instance, 'COUNT', 1, 'STREAMS', key, '>')
+    local got = redis.pcall('XREADGROUP', 'GROUP', GROUP, instance, 'COUNT', 1, 'STREAMS', key, '>')
+    if got and got.err then
+      redis.call('XGROUP', 'CREATE', key, GROUP, '0')
+      got = redis.call('XREADGROUP', 'GROUP', GROUP, instance, 'COUNT', 1, 'STREAMS', key, '>')
+    end
     local entry = got and got[1] and got[1][2][1]
     if not entry then break end
     local task = entry[2][2]

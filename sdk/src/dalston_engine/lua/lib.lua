@@ -4,6 +4,8 @@ local function int(n) return string.format('%.0f', n) end
 local clock = redis.call('TIME')
 local function now() return clock[1] * 1000 + math.floor(clock[2] / 1000) end
 
+local settled = false -- whether this very script has ended the instance's lease: then it holds none
+
 local function event(job, task, state)
   redis.call('XADD', KEY.EVENTS(), 'MAXLEN', '~', 10000, '*', 'job', job, 'task', task, 'state', state)
 end

@@ -6,6 +6,7 @@ local t = read(task)
 if t.token ~= token then return 'LOST' end
 if t.state ~= 'running' then return t.state == 'cancelled' and 'CANCELLED' or 'OK' end
 unqueue(t)
+settled = true
 local again = outcome == 'postponed' or outcome == 'retry' and t.attempt < tonumber(attempts)
 local back = outcome == 'released' or outcome == 'cancelled'
 if back or outcome == 'postponed' then redis.call('HINCRBY', KEY.TASK(task), 'attempt', -1) end
