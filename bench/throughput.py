@@ -1,8 +1,13 @@
 """How many tasks a second get through when engines do nothing, and whether a long queue slows them.
 
-Everything but the work itself is real: the SDK's loop in one process a stage, leases, files, an
-orchestrator that publishes, an append-only file. Jobs are put on disk and into Redis before the
-clock starts, without the gateway and without its syncs; publishing syncs as always.
+Everything but the work itself is real: the SDK's loop in a process for each instance, leases, files,
+an orchestrator that publishes, an append-only file. Jobs are put on disk and into Redis before the
+clock starts, without the gateway and without its syncs; publishing syncs as always. A rate is the best
+of a few rounds: whatever else the machine does only takes away from it.
+
+ext4 passes over inodes that were freed in the last minutes, which makes every new file cost up to 20
+times as much after many have been deleted. So nothing is deleted between rounds, and the first one
+waits until the file system is as quick as it is for a server at work.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +42,8 @@ from dalston.store.jobs import Jobs, new_id
 JOBS, QUICK_JOBS = 6000, 1500
 WIDE = 30
 WAITING, QUICK_WAITING = 100_000, 20_000
-PAIRS = 3
+PAIRS, ROUNDS = 3, 3
+PROBES, CHEAP_S, CALM_S = 200, 100e-6, 600
 SPAN = 6000
 """Tasks over which a rate is taken when most of the queue stays."""
 REQUEST = b'{"model":"base","language":"en","word_timestamps":true}'
@@ -68,26 +75,45 @@ STAGES = ("prepare", "transcribe", "merge")
 
 def run(quick: bool) -> Iterator[Figure]:
     """Rates of two shapes of jobs; memory and slow-down with a long queue."""
-    jobs = QUICK_JOBS if quick else JOBS
-    line = _rate(jobs, 1)
-    yield Figure("throughput: jobs of 3 tasks", line, "tasks/s", 3000, aim=6000, least=True)
-    wide = _rate(jobs * 3 // (WIDE + 2), WIDE)
-    yield Figure(f"throughput: jobs of {WIDE + 2} tasks", wide, "tasks/s", 3000, aim=6000, least=True)
-    waiting = QUICK_WAITING if quick else WAITING
-    ratios, memory = [], 0.0
-    for _ in range(1 if quick else PAIRS):
-        short, _ = _window(SPAN)
-        long, memory = _window(waiting)
-        ratios.append(short / long)
-    yield Figure(f"throughput: time a task with {waiting:,} waiting ÷ few", median(ratios), "x", 1.1)
-    yield Figure("throughput: Redis memory a waiting task", memory / 1000, "kB", 1.2)
+    jobs, rounds = (QUICK_JOBS, 1) if quick else (JOBS, ROUNDS)
+    with temporary() as parent:
+        _calm_down(parent)
+        line = max(_rate(parent, jobs, 1, 1) for _ in range(rounds))
+        yield Figure("throughput: jobs of 3 tasks, 3 engines", line, "tasks/s", 3000, aim=6000, least=True)
+        wide = max(_rate(parent, jobs * 3 // (WIDE + 2), WIDE, 2) for _ in range(rounds))
+        name = f"throughput: jobs of {WIDE + 2} tasks, 4 engines"
+        yield Figure(name, wide, "tasks/s", 3000, aim=6000, least=True)
+        waiting = QUICK_WAITING if quick else WAITING
+        ratios, memory = [], 0.0
+        for _ in range(1 if quick else PAIRS):
+            short, _ = _window(parent, SPAN)
+            long, memory = _window(parent, waiting)
+            ratios.append(short / long)
+        yield Figure(f"throughput: time a task with {waiting:,} waiting ÷ few", median(ratios), "x", 1.1)
+        yield Figure("throughput: Redis memory a waiting task", memory / 1000, "kB", 1.2)
 
 
-def _rate(jobs: int, width: int) -> float:
+def _calm_down(folder: Path) -> None:
+    """Wait until new files are cheap."""
+    end = time.monotonic() + CALM_S
+    while True:
+        with tempfile.TemporaryDirectory(dir=folder) as probe:
+            began = time.process_time()
+            for n in range(PROBES):
+                (Path(probe) / str(n)).touch()
+            if (time.process_time() - began) / PROBES < CHEAP_S:
+                return
+        if time.monotonic() > end:
+            print("new files are still dear: the rates are too low", file=sys.stderr)
+            return
+        time.sleep(10)
+
+
+def _rate(parent: Path, jobs: int, width: int, transcribers: int) -> float:
     """Tasks a second from the first claim to the last job's end."""
-    with _house() as house:
+    with _house(parent) as house:
         asyncio.run(house.submit(jobs, width))
-        with house.engines(), house.orchestrator():
+        with house.engines(transcribers), house.orchestrator():
             while house.redis.zcard(keys.ACTIVE()):
                 time.sleep(0.05)
             spans: list[Any] = [house.redis.hmget(key, "started_at", "finished_at", "state")
@@ -98,13 +124,13 @@ def _rate(jobs: int, width: int) -> float:
         return jobs * (width + 2) / (ended - began) * 1000
 
 
-def _window(waiting: int) -> tuple[float, float]:
+def _window(parent: Path, waiting: int) -> tuple[float, float]:
     """Tasks a second over the first `SPAN` of so many waiting ones, and their memory in bytes each."""
-    with _house() as house:
+    with _house(parent) as house:
         before = house.redis.info("memory")["used_memory"]
         asyncio.run(house.submit(waiting // 3, 1))
         memory = (house.redis.info("memory")["used_memory"] - before) / (waiting // 3 * 3)
-        with house.engines():
+        with house.engines(1):
             warm = SPAN // 6
             began = house.until(warm)
             ended = house.until(warm + SPAN // 2)
@@ -144,8 +170,8 @@ class House:
         return file
 
     @contextlib.contextmanager
-    def engines(self) -> Iterator[None]:
-        """One instance a stage."""
+    def engines(self, transcribers: int) -> Iterator[None]:
+        """One instance a stage, or more."""
         fake = environments.find("fake", "")
         fake.install(print)
         with contextlib.ExitStack() as stack:
@@ -155,7 +181,9 @@ class House:
                 (folder / "engine.py").write_text(ENGINE)
                 manifest = f'[tool.dalston]\nid = "noop-{stage}"\nstage = "{stage}"\n'
                 (folder / "pyproject.toml").write_text(f'[project]\nname = "noop"\nversion = "0"\n{manifest}')
-                stack.enter_context(self._process([fake.command[0], str(folder / "engine.py")], stage))
+                for n in range(transcribers if stage == "transcribe" else 1):
+                    command = [fake.command[0], str(folder / "engine.py")]
+                    stack.enter_context(self._process(command, f"{stage}-{n}"))
             yield
 
     def orchestrator(self) -> contextlib.AbstractContextManager[None]:
@@ -182,18 +210,18 @@ class House:
 
 
 @contextlib.contextmanager
-def _house() -> Iterator[House]:
-    with temporary() as data:
-        process: Any = subprocess.Popen(valkey.command(data), preexec_fn=valkey.die_with_parent)
-        house = House(data)
-        try:
-            while True:
-                with contextlib.suppress(*AWAY):
-                    house.redis.ping()
-                    break
-                time.sleep(0.01)
-            yield house
-        finally:
-            house.redis.close()
-            process.terminate()
-            process.wait()
+def _house(parent: Path) -> Iterator[House]:
+    data = Path(tempfile.mkdtemp(dir=parent))
+    process: Any = subprocess.Popen(valkey.command(data), preexec_fn=valkey.die_with_parent)
+    house = House(data)
+    try:
+        while True:
+            with contextlib.suppress(*AWAY):
+                house.redis.ping()
+                break
+            time.sleep(0.01)
+        yield house
+    finally:
+        house.redis.close()
+        process.terminate()
+        process.wait()

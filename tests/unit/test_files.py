@@ -26,18 +26,18 @@ def files(tmp_path: Path) -> Files:
 def steps(files: Files, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is synced and what is renamed, in order."""
     done: list[str] = []
-    sync, rename = os.fsync, Path.rename
+    sync, rename = os.fsync, os.rename
 
     def synced(descriptor: int) -> None:
         sync(descriptor)
         done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
 
-    def renamed(path: Path, target: Path) -> Path:
-        done.append(f"rename {path.name} {target.name}")
-        return rename(path, target)
+    def renamed(path: str, target: str) -> None:
+        done.append(f"rename {Path(path).name} {Path(target).name}")
+        rename(path, target)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(os, "rename", renamed)
     return done
 
 

@@ -240,9 +240,9 @@ class Files:
 
     def _drop_attempts(self, job: str, outcome: Outcome) -> None:
         """Remove what attempts left that do not count."""
-        for attempt in (self.jobs / job).glob(f"{job}.*"):
-            if attempt.name.removesuffix(".json") not in outcome.artifacts:
-                _delete(attempt)
+        for entry in os.scandir(self.jobs / job):
+            if entry.name.startswith(f"{job}.") and entry.name.removesuffix(".json") not in outcome.artifacts:
+                _delete(Path(entry))
 
 
 def is_id(text: str) -> bool:
@@ -278,18 +278,23 @@ def _write(folder: Path, files: dict[str, bytes], with_: Sequence[Path] = ()) ->
 
     All contents are written before the first is synced: one commit of the file system serves all.
     """
-    asides = [folder / f"{name}.part" for name in files]
+    asides = {f"{folder}/{name}.part": f"{folder}/{name}" for name in files}
     try:
-        for aside, content in zip(asides, files.values(), strict=True):
-            aside.write_bytes(content)
-        for path in (*with_, *asides):
-            _sync(path)
+        with contextlib.ExitStack() as opened:
+            written = [opened.enter_context(open(aside, "wb")) for aside in asides]
+            for file, content in zip(written, files.values(), strict=True):
+                file.write(content)
+                file.flush()
+            for path in with_:
+                _sync(path)
+            for file in written:
+                os.fsync(file.fileno())
     except OSError:  # a full disk most likely: give back what can be given back
         for aside in asides:
-            aside.unlink(missing_ok=True)
+            Path(aside).unlink(missing_ok=True)
         raise
-    for aside in asides:
-        aside.rename(aside.with_suffix(""))
+    for aside, target in asides.items():
+        os.rename(aside, target)
     _sync(folder)
 
 

@@ -24,9 +24,9 @@ end
 
 local function grant(task, t)
   redis.call('HSET', KEY.TASK(task), 'attempt', t[4] + 1, 'state', 'running', 'token', lease,
-    'instance', instance, 'started_at', int(now()), 'progress', '0')
+    'instance', instance, 'started_at', stamp, 'progress', '0')
   if redis.call('HGET', KEY.JOB(t[3]), 'state') == 'queued' then
-    redis.call('HSET', KEY.JOB(t[3]), 'state', 'running', 'started_at', int(now()))
+    redis.call('HSET', KEY.JOB(t[3]), 'state', 'running', 'started_at', stamp)
   end
   event(t[3], task, 'running')
   return leased(task, t, t[4] + 1, lease)

@@ -1,6 +1,6 @@
 -- args: engine instance card state tasks ttl
 -- Tell the fleet that this instance is alive and what its engine can do. Answers OK.
-local at = int(now())
+local at = stamp
 redis.call('HSET', KEY.ENGINE(engine), 'card', card, 'seen_at', at)
 redis.call('HSET', KEY.INSTANCE(engine, instance), 'state', state, 'tasks', tasks, 'seen_at', at)
 redis.call('EXPIRE', KEY.INSTANCE(engine, instance), ttl)

@@ -2,7 +2,8 @@
 local function int(n) return string.format('%.0f', n) end
 
 local clock = redis.call('TIME')
-local function now() return clock[1] * 1000 + math.floor(clock[2] / 1000) end
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local stamp = int(now)
 
 local settled = false -- whether this very script has ended the instance's lease: then it holds none
 
@@ -29,7 +30,7 @@ end
 -- Put a task on its engine's queue.
 local function enqueue(t)
   local entry = redis.call('XADD', lane(t), '*', 'task', t.id)
-  redis.call('HSET', KEY.TASK(t.id), 'state', 'queued', 'queued_at', int(now()), 'entry', entry)
+  redis.call('HSET', KEY.TASK(t.id), 'state', 'queued', 'queued_at', stamp, 'entry', entry)
   event(t.job, t.id, 'queued')
 end
 
@@ -60,7 +61,7 @@ end
 -- last task hands it to an orchestrator. Whoever gave up leaves a dead letter.
 local function close(t, state, error, gave_up, seconds)
   local key = KEY.TASK(t.id)
-  redis.call('HSET', key, 'state', state, 'settled_at', int(now()), 'error', error, 'seconds', seconds or '')
+  redis.call('HSET', key, 'state', state, 'settled_at', stamp, 'error', error, 'seconds', seconds or '')
   if gave_up then
     redis.call('HSET', key, 'letter',
       redis.call('XADD', KEY.DEAD(t.engine), 'MAXLEN', '~', 1000, '*', 'task', t.id, 'error', error))

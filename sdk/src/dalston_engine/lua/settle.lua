@@ -14,7 +14,7 @@ if back then
   enqueue(t)
 elseif again then
   redis.call('HSET', KEY.TASK(task), 'state', 'retrying', 'error', error)
-  redis.call('ZADD', KEY.DELAYED(), int(now() + delay), task)
+  redis.call('ZADD', KEY.DELAYED(), int(now + delay), task)
   event(t.job, task, 'retrying')
 else
   close(t, outcome == 'retry' and 'failed' or outcome, error, outcome == 'retry', seconds)

@@ -2,7 +2,7 @@
 -- The terminal transition of a job's run, after its outcome is on disk. Its keys live on for `keep` s, its
 -- files for `retention` s if there is an end to it. Answers OK, EXISTS (already terminal) or STALE (a
 -- later run has begun).
-local key, ended = KEY.JOB(job), now()
+local key, ended = KEY.JOB(job), now
 local found = redis.call('HMGET', key, 'state', 'run')
 if not found[1] then redis.call('ZREM', KEY.ACTIVE(), job) end
 if not ACTIVE[found[1]] then return 'EXISTS' end

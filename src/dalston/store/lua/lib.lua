@@ -9,7 +9,7 @@ local function withdraw(task, state)
   if state ~= 'cancelled' then redis.call('HDEL', KEY.TASK(task), 'token') end
   if t.state == 'queued' or t.state == 'running' then unqueue(t) end
   if t.state == 'retrying' then redis.call('ZREM', KEY.DELAYED(), task) end
-  redis.call('HSET', KEY.TASK(task), 'state', state, 'settled_at', int(now()))
+  redis.call('HSET', KEY.TASK(task), 'state', state, 'settled_at', stamp)
 end
 
 -- Throw away the dead letter a task left.

@@ -1,7 +1,7 @@
 -- args: job run owner request plan high
 -- Create a job and its tasks, and queue those that need nothing. Answers OK or EXISTS.
 if redis.call('EXISTS', KEY.JOB(job)) == 1 then return 'EXISTS' end
-local created, tasks, ids = int(now()), cjson.decode(plan), {}
+local created, tasks, ids = stamp, cjson.decode(plan), {}
 for n, task in ipairs(tasks) do ids[n] = task.id end
 redis.call('HSET', KEY.JOB(job), 'state', 'queued', 'owner', owner, 'created_at', created,
   'request', request, 'tasks', table.concat(ids, ' '), 'open', #tasks, 'version', 1, 'run', run)

@@ -2,7 +2,7 @@
 -- Queue what is due to be tried again, and take back tasks whose lease of `lease` ms ran out: queue
 -- them again, or give up after `attempts` tries. Nothing is taken back before one lease after Redis
 -- came up, or after it was away: nobody swept for a third of a lease. Answers {promoted, reclaimed}.
-local at = now()
+local at = now
 local due = redis.call('ZRANGEBYSCORE', KEY.DELAYED(), '-inf', int(at), 'LIMIT', 0, limit)
 for _, task in ipairs(due) do
   redis.call('ZREM', KEY.DELAYED(), task)

@@ -1,7 +1,7 @@
 -- args: idle forget
 -- Forget consumers that hold nothing and were last seen `idle` ms ago, instances last heard from
 -- `forget` ms ago, and dead letters of jobs that were deleted. Answers how many.
-local count = redis.call('ZREMRANGEBYSCORE', KEY.ENGINES(), '-inf', int(now() - forget))
+local count = redis.call('ZREMRANGEBYSCORE', KEY.ENGINES(), '-inf', int(now - forget))
 local function tidy(stream)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, group in ipairs(groups.err and {} or groups) do
