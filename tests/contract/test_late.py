@@ -17,7 +17,7 @@ from dalston_engine.host import Host
 from dalston_engine.manifest import Manifest
 from dalston_engine.models import Models
 from dalston_engine.types import Task
-from dalston_engine.worker import Keeper, Worker
+from dalston_engine.worker import Keeper
 
 from dalston.errors import Conflict
 from dalston.orchestrator import upkeep
@@ -234,20 +234,3 @@ def test_what_is_said_of_one_task_does_not_reach_the_next(
         until(lambda: kept.report(0.6), 10)
     kept.stopping.set()
     kept.join()
-
-
-async def test_a_lease_that_comes_back_without_its_files_is_done_again(tmp_path: Path) -> None:
-    """Its task was taken back, then Redis went back to before that and hands out the same lease."""
-    (tmp_path / "jobs" / "j").mkdir(parents=True)
-    (tmp_path / "jobs" / "j" / "source.wav").write_bytes(b"RIFF")
-    manifest = Manifest("stub", "prepare")
-    worker = Worker(
-        Host(Stub, manifest, Models(manifest, tmp_path)), "unix:///nowhere", "one", tmp_path / "jobs"
-    )
-    task, answers = Task("j.prepare", "j", "prepare", "stub", 1, "token"), ["LOST", "OK"]
-    setattr(worker.queue, "claim", lambda: task)  # noqa: B010
-    setattr(worker.queue, "settle", lambda *_, **__: answers.pop(0))  # noqa: B010
-    worker._turn()
-    assert not (tmp_path / "jobs/j/j.prepare.token.json").exists()
-    worker._turn()
-    assert (tmp_path / "jobs/j/j.prepare.token.json").exists()

@@ -41,11 +41,9 @@ class Host:
     def loaded(self, model: str | None) -> Engine:
         """The engine with that model (or the default one) in memory; raises ModelUnavailable."""
         name = model or self.manifest.default_model
-        if name not in self._loaded:
-            while len(self._loaded) >= MODELS_HELD:
-                self._loaded.popitem(last=False)
-            self._loaded[name] = self._load(name)
-        self._loaded.move_to_end(name)
+        if name not in self._loaded and len(self._loaded) >= MODELS_HELD:
+            self._loaded.popitem(last=False)
+        self._loaded[name] = self._loaded.pop(name) if name in self._loaded else self._load(name)
         return self._loaded[name]
 
     def perform(

@@ -74,9 +74,7 @@ class Models:
         if len(parts) == 1:
             target.symlink_to(parts[0])
         else:
-            with target.open("wb") as out:
-                for part in parts:
-                    out.write(part.read_bytes())
+            target.write_bytes(b"".join(part.read_bytes() for part in parts))
         with target.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != weights.sha256:
                 raise ModelUnavailable(f"{target.name} of {self.manifest.id} is not the file it should be.")

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 
 PARENT_PIPE = "DALSTON_PARENT_PIPE"
 """Names an inherited file descriptor; when it closes, the parent is gone."""
@@ -22,12 +21,10 @@ def follow_parent() -> None:
     if descriptor := os.environ.pop(PARENT_PIPE, ""):
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        threading.Thread(target=_watch, args=(int(descriptor),), name="parent", daemon=True).start()
-
-
-def _watch(pipe: int) -> None:
-    os.read(pipe, 1)
-    os._exit(0)
+        until_closed = threading.Thread(
+            target=lambda: os.read(int(descriptor), 1) or os._exit(0), daemon=True
+        )
+        until_closed.start()
 
 
 class Lines(logging.Formatter):
@@ -38,8 +35,7 @@ class Lines(logging.Formatter):
         trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
         if os.environ.get("DALSTON_LOG_FORMAT") == "json":
             return json.dumps({"time": record.created, "level": level, "event": text + trace})
-        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        return f"{clock} {'' if level == 'info' else level + ': '}{text}{trace}"
+        return f"{self.formatTime(record, '%H:%M:%S')} {'' if level == 'info' else level + ': '}{text}{trace}"
 
 
 def log_to_stderr() -> None:

@@ -87,8 +87,8 @@ class Queue:
 
     def heartbeat(self, card: Card, state: str, tasks: int) -> None:
         """Tell the fleet this instance is alive."""
-        told = msgspec.json.encode(card)
-        self._run("heartbeat", **self._names, card=told, state=state, tasks=tasks, ttl=HEARTBEAT_TTL_S)
+        self._run("heartbeat", **self._names, card=msgspec.json.encode(card), state=state, tasks=tasks,
+                  ttl=HEARTBEAT_TTL_S)  # fmt: skip
 
     def leave(self) -> None:
         """Take this instance out of the fleet."""

@@ -86,8 +86,8 @@ def _work(host: Host, settings: Settings, data: Path) -> None:
 
 
 def _alone(host: Host, args: argparse.Namespace) -> None:
-    params = dict(option.split("=", 1) for option in args.option)
-    params |= {"model": args.model} if args.model else {}
+    options = [*args.option, *([f"model={args.model}"] if args.model else [])]
+    params = dict(option.split("=", 1) for option in options)
     arguments = [_argument(name, args.inputs, args.folder) for name in host.stage.takes]
     result, _ = host.perform(params, arguments, lambda _: None)
     print(msgspec.json.format(encode(result)).decode())

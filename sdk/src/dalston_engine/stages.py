@@ -17,9 +17,8 @@ class Stage(Struct, frozen=True):
     """Typical share of a job's work, for progress bars only."""
 
 
-_ALL = (
+STAGES = {stage.name: stage for stage in (
     Stage("prepare", ("source", "folder"), Media, 4),
     Stage("transcribe", ("audio",), Transcript, 95),
     Stage("merge", ("parts",), Transcript, 1),
-)
-STAGES = {stage.name: stage for stage in _ALL}
+)}  # fmt: skip

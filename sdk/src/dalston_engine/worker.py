@@ -9,6 +9,7 @@ What holds at any moment:
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import signal
@@ -42,15 +43,11 @@ class Outcome(NamedTuple):
     error: ErrorRecord | None = None
 
 
-class Stopped(BaseException):
-    """Raised by the signal handler to leave a blocking wait."""
-
-
 class Hold:
     """A lease as the keeper and the worker share it; the next one is another object."""
 
     def __init__(self, task: Task | None) -> None:
-        self.task, self.word, self.since = task, "OK", time.monotonic()
+        self.task, self.word, self.since = task, "NEW", time.monotonic()
         self.progress: float | None = None
 
 
@@ -60,19 +57,15 @@ class Keeper(threading.Thread):
     def __init__(self, queue: Queue, host: Host) -> None:
         super().__init__(name="keeper", daemon=True)
         self.queue, self.card, self.deadline = queue, host.card(), host.manifest.deadline
-        self.stopping, self.draining = threading.Event(), False
-        self.condition, self.settled = "", 0
+        self.stopping, self.draining, self.condition, self.settled = threading.Event(), False, "", 0
         self.hold(None)
 
     def run(self) -> None:
         try:
-            beat = 0
+            turns = itertools.cycle(range(HEARTBEAT_EVERY))
             while not self.stopping.wait(RENEW_S):
-                beat += 1
                 try:
-                    self._keep(self._hold)
-                    if beat % HEARTBEAT_EVERY == 0:
-                        self.beat()
+                    self._keep(self._hold, next(turns) == 0)
                 except AWAY:
                     log.warning("redis cannot be reached; still trying")
         finally:
@@ -82,8 +75,9 @@ class Keeper(threading.Thread):
 
     def beat(self) -> None:
         """Send one heartbeat."""
-        state = self.condition or ("running" if self._hold.task else "idle")
-        self.queue.heartbeat(self.card, state, self.settled)
+        self.queue.heartbeat(
+            self.card, self.condition or ("running" if self._hold.task else "idle"), self.settled
+        )
 
     def hold(self, task: Task | None) -> None:
         """Keep this task's lease from now on, or none."""
@@ -92,15 +86,19 @@ class Keeper(threading.Thread):
     def report(self, fraction: float) -> None:
         """Note the task's progress; raises Interrupted when it must stop."""
         self._hold.progress = fraction
-        if self.draining or self._hold.word != "OK":
-            raise {"OK": Drained, "CANCELLED": Cancelled}.get(self._hold.word, LeaseLost)
+        if self.draining or self._hold.word in ("CANCELLED", "LOST"):
+            raise {"CANCELLED": Cancelled, "LOST": LeaseLost}.get(self._hold.word, Drained)
 
-    def _keep(self, hold: Hold) -> None:
+    def _keep(self, hold: Hold, beat: bool) -> None:
         late = time.monotonic() - hold.since > self.deadline
         if late and (hold.task or self.condition == "loading"):
             self._give_up(hold.task)
         if hold.task:
+            if hold.word == "NEW":  # told of what takes a while; a line for its end is enough for the rest
+                _log(hold.task, "started", time.monotonic() - hold.since)
             hold.word = self.queue.renew(hold.task, hold.progress)
+        if beat:
+            self.beat()
 
     def _give_up(self, task: Task | None) -> None:
         """End the process: nothing else stops a method, or a load, that does not return."""
@@ -115,7 +113,7 @@ class Worker:
     """One instance of an engine at work."""
 
     def __init__(self, host: Host, url: str, instance: str, jobs: Path) -> None:
-        self.host, self.jobs, self._idle, self._last = host, jobs, False, ("", Outcome(""))
+        self.host, self.jobs, self._idle = host, jobs, False
         self.queue = Queue(url, host.manifest.id, instance)
         self.keeper = Keeper(Queue(url, host.manifest.id, instance), host)
 
@@ -124,7 +122,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self.keeper.condition = "loading" if preload is not None else ""
-        with contextlib.suppress(Stopped):
+        with contextlib.suppress(KeyboardInterrupt):
             self._patiently(self.keeper.beat)
             self.keeper.start()
             self._preload(preload)
@@ -143,16 +141,15 @@ class Worker:
                 workspace.publish(result)
             return Outcome("completed", seconds)
         except DalstonError as error:
-            word = error.outcome or ("retry" if error.retryable else "failed")
-            return Outcome(word, error=error.record)
+            return Outcome(error.outcome or ("retry" if error.retryable else "failed"), error=error.record)
         except Exception as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 return Outcome("postponed", error=DiskFull().record)
             # The exception's own text may quote the recording, so only its type and place are told.
             kind, place = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
             log.error("task %s: %s in the engine at\n%s", task.id, kind, place)
-            message = f"{task.engine} failed on this recording: {kind}."
-            return Outcome("retry", error=ErrorRecord("engine_error", message))
+            failed = ErrorRecord("engine_error", f"{task.engine} failed on this recording: {kind}.")
+            return Outcome("retry", error=failed)
 
     def _turn(self) -> None:
         self._idle = False
@@ -161,16 +158,12 @@ class Worker:
             self._idle = True
             return self.queue.wait()
         started = time.monotonic()
-        _log(task, "started", 0)
         self.keeper.hold(task)
-        # The same lease again: it was settled, but Redis went back to before that.
-        outcome = self._last[1] if self._last[0] == task.token else self.perform(task)
-        self._last = (task.token, outcome)
+        outcome = self.perform(task)
         self.keeper.hold(None)
         word = self.queue.settle(task, *outcome, more=not self.keeper.draining)
         if word != "OK":
             Workspace(self.jobs, task).discard()
-            self._last = ("", outcome)
         self.keeper.settled += word == "OK"
         _log(task, outcome.word if word == "OK" else "lost", time.monotonic() - started, outcome.error)
 
@@ -196,7 +189,7 @@ class Worker:
     def _stop(self, *_: object) -> None:
         self.keeper.draining = True
         if self._idle:
-            raise Stopped
+            raise KeyboardInterrupt  # leaves the blocking read
 
 
 def _log(task: Task, what: str, seconds: float, error: ErrorRecord | None = None) -> None:

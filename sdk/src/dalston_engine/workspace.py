@@ -44,7 +44,7 @@ class Workspace:
     def __init__(self, jobs: Path, task: Task) -> None:
         self.job, self.task = jobs / task.job, task
         self.folder = self.job / f"{task.id}.{task.token}"
-        self.result = self.folder.with_name(f"{self.folder.name}.json")
+        self.result = Path(f"{self.folder}.json")
 
     def __enter__(self) -> Self:
         if not self.job.is_dir():

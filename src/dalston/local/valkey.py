@@ -44,6 +44,7 @@ def command(data: Path) -> list[str]:
         "appendfsync": "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
+        "latency-tracking": "no",
         "loglevel": "notice",
         "logfile": str(folder / "server.log"),
         "daemonize": "no",

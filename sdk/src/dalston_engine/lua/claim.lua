@@ -5,12 +5,11 @@
 local lanes = {KEY.QUEUE_HIGH(engine), KEY.QUEUE(engine)}
 
 local function fields(task)
-  return redis.call('HMGET', KEY.TASK(task), 'state', 'entry', 'job', 'attempt', 'stage', 'token', 'params',
-    'needs', 'part')
+  return redis.call('HMGET', KEY.TASK(task), 'state', 'entry', 'job', 'attempt', 'token', 'stage', 'params', 'needs', 'part')
 end
 
-local function leased(task, t, attempt, token)
-  local answer = {id = task, engine = engine, job = t[3], stage = t[5], attempt = attempt, token = token,
+local function leased(task, t)
+  local answer = {id = task, engine = engine, job = t[3], attempt = tonumber(t[4]), token = t[5], stage = t[6],
     params = t[7], part = tonumber(t[9] or nil)}
   for _, need in ipairs(words(t[8])) do
     local source = redis.call('HMGET', KEY.TASK(need), 'stage', 'token', 'state')
@@ -23,37 +22,31 @@ local function leased(task, t, attempt, token)
 end
 
 local function grant(task, t)
-  redis.call('HSET', KEY.TASK(task), 'attempt', t[4] + 1, 'state', 'running', 'token', lease,
-    'instance', instance, 'started_at', stamp, 'progress', '0')
-  if redis.call('HGET', KEY.JOB(t[3]), 'state') == 'queued' then
-    redis.call('HSET', KEY.JOB(t[3]), 'state', 'running', 'started_at', stamp)
-  end
+  t[4], t[5] = t[4] + 1, lease
+  redis.call('HSET', KEY.TASK(task), 'attempt', t[4], 'state', 'running', 'token', lease, 'instance', instance,
+    'started_at', stamp, 'progress', '0')
+  local job = KEY.JOB(t[3])
+  if redis.call('HGET', job, 'state') == 'queued' then redis.call('HSET', job, 'state', 'running', 'started_at', stamp) end
   event(t[3], task, 'running')
-  return leased(task, t, t[4] + 1, lease)
+  return leased(task, t)
 end
 
 for _, key in ipairs(settled and {} or lanes) do
   local held = redis.pcall('XPENDING', key, GROUP, '-', '+', 1, instance)
   local entry = held[1] and redis.call('XRANGE', key, held[1][1], held[1][1])[1]
-  if entry then
-    local t = fields(entry[2][2])
-    return leased(entry[2][2], t, tonumber(t[4]), t[6])
-  end
+  if entry then return leased(entry[2][2], fields(entry[2][2])) end
 end
 for _, key in ipairs(lanes) do
   while redis.call('XLEN', key) > 0 do
     local got = redis.pcall('XREADGROUP', 'GROUP', GROUP, instance, 'COUNT', 1, 'STREAMS', key, '>')
-    if got and got.err then
-      redis.call('XGROUP', 'CREATE', key, GROUP, '0')
-      got = redis.call('XREADGROUP', 'GROUP', GROUP, instance, 'COUNT', 1, 'STREAMS', key, '>')
-    end
     local entry = got and got[1] and got[1][2][1]
-    if not entry then break end
-    local task = entry[2][2]
-    local t = fields(task)
-    if t[1] == 'queued' and t[2] == entry[1] then return grant(task, t) end
-    redis.call('XACK', key, GROUP, entry[1])
-    redis.call('XDEL', key, entry[1])
+    if entry then
+      local t = fields(entry[2][2])
+      if t[1] == 'queued' and t[2] == entry[1] then return grant(entry[2][2], t) end
+      redis.call('XACK', key, GROUP, entry[1])
+      redis.call('XDEL', key, entry[1])
+    elseif not (got and got.err) then break
+    else redis.call('XGROUP', 'CREATE', key, GROUP, '0') end
   end
 end
 local function last(key) return (redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1] or {'0-0'})[1] end

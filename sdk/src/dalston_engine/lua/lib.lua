@@ -45,13 +45,11 @@ local function pass_on(t, go)
   local ended = 0
   for _, dependent in ipairs(words(t.dependents)) do
     local d = read(dependent)
-    if d.state == 'waiting' then
-      if not go then
-        redis.call('HSET', KEY.TASK(dependent), 'state', 'skipped')
-        ended = ended + 1 + pass_on(d, false)
-      elseif redis.call('HINCRBY', KEY.TASK(dependent), 'unmet', -1) == 0 then
-        enqueue(d)
-      end
+    if d.state == 'waiting' and go then
+      if redis.call('HINCRBY', KEY.TASK(dependent), 'unmet', -1) == 0 then enqueue(d) end
+    elseif d.state == 'waiting' then
+      redis.call('HSET', KEY.TASK(dependent), 'state', 'skipped')
+      ended = ended + 1 + pass_on(d, false)
     end
   end
   return ended
@@ -62,10 +60,9 @@ end
 local function close(t, state, error, gave_up, seconds)
   local key = KEY.TASK(t.id)
   redis.call('HSET', key, 'state', state, 'settled_at', stamp, 'error', error, 'seconds', seconds or '')
-  if gave_up then
-    redis.call('HSET', key, 'letter',
-      redis.call('XADD', KEY.DEAD(t.engine), 'MAXLEN', '~', 1000, '*', 'task', t.id, 'error', error))
-  end
+  local letter = gave_up
+    and redis.call('XADD', KEY.DEAD(t.engine), 'MAXLEN', '~', 1000, '*', 'task', t.id, 'error', error)
+  if letter then redis.call('HSET', key, 'letter', letter) end
   event(t.job, t.id, state)
   local grows = state == 'completed' and t.grows
   if grows then redis.call('XADD', KEY.WORK(), '*', 'work', 'grow', 'job', t.job, 'task', t.id) end

@@ -10,13 +10,10 @@ settled = true
 local again = outcome == 'postponed' or outcome == 'retry' and t.attempt < tonumber(attempts)
 local back = outcome == 'released' or outcome == 'cancelled'
 if back or outcome == 'postponed' then redis.call('HINCRBY', KEY.TASK(task), 'attempt', -1) end
-if back then
-  enqueue(t)
+if back then enqueue(t)
 elseif again then
   redis.call('HSET', KEY.TASK(task), 'state', 'retrying', 'error', error)
   redis.call('ZADD', KEY.DELAYED(), int(now + delay), task)
   event(t.job, task, 'retrying')
-else
-  close(t, outcome == 'retry' and 'failed' or outcome, error, outcome == 'retry', seconds)
-end
+else close(t, outcome == 'retry' and 'failed' or outcome, error, outcome == 'retry', seconds) end
 return 'OK'
