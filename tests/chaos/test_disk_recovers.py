@@ -31,9 +31,7 @@ def test_a_transcript_that_cannot_be_published_waits_for_space(tmp_path: Path) -
         disk.fill()
         orchestrator.send_signal(signal.SIGCONT)
         until(
-            lambda: (
-                f"job {job} cannot be written, trying again in a while: No space" in server.log.read_text()
-            )
+            lambda: f"job {job} cannot be read or written, trying again: No space" in server.log.read_text()
         )
         assert server.client.get("/health").status_code == 200
         assert server.client.get(f"{PATH}/{job}").json()["state"] == "running"

@@ -34,7 +34,7 @@ QUEUE = Key("dalston:queue:{engine}", "stream", "permanent", "every script that 
 QUEUE_HIGH = Key("dalston:queue:{engine}:high", "stream", "permanent", "as its queue")
 """The lane that is served first."""
 
-QUEUES = Key("dalston:queues", "set", "permanent", "every script that queues")
+QUEUES = Key("dalston:queues", "set", "permanent", "submit, replan")
 """The engines that ever had a task."""
 
 WORK = Key("dalston:queue:orchestrator", "stream", "permanent", "settle, sweep, cancel, fail")
@@ -67,7 +67,7 @@ JOBS = Key("dalston:jobs", "zset", "permanent", "submit, forget")
 ACTIVE = Key("dalston:jobs:active", "zset", "permanent", "submit, finish, revive, forget")
 """Jobs that have not ended."""
 
-EXPIRY = Key("dalston:jobs:expiry", "zset", "permanent", "finish, revive, forget")
+EXPIRY = Key("dalston:jobs:expiry", "zset", "permanent", "submit, finish, revive, forget")
 """Ended jobs by the end of their retention."""
 
 ALL = {name: value for name, value in list(globals().items()) if isinstance(value, Key)}
