@@ -91,15 +91,21 @@ async def test_a_damaged_job_keeps_no_other_from_being_published(home: House) ->
     assert await has_completed(home, bad)
 
 
-async def test_a_damaged_job_keeps_no_other_from_its_end(home: House) -> None:
-    bad, good = await home.completed(), await home.completed()
+async def test_the_end_of_retention_comes_for_a_damaged_job_too_but_not_while_its_lock_is_kept(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dalston.store.files.LOCK_S", 0.1)
+    bad, held, good = await home.completed(), await home.completed(), await home.completed()
     damage(home, bad)
     (home.files.trash / ".DS_Store").write_bytes(b"")
     os.utime(home.files.trash / ".DS_Store", (0, 0))
     await home.pass_time(90_000)
+    with lock_kept(home.files.jobs / held):
+        await home.orchestrator.upkeep.make_space()
+    assert home.files.ids() == [held]
+    assert {path.name.split(".")[0] for path in home.files.trash.iterdir()} == {bad, good}
     await home.orchestrator.upkeep.make_space()
-    assert not (home.files.jobs / good).exists()
-    assert [path.name.split(".")[0] for path in home.files.trash.iterdir()] == [good]
+    assert home.files.ids() == []
 
 
 async def test_a_damaged_job_says_so_and_can_be_deleted(home: House) -> None:

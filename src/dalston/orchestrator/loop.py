@@ -57,7 +57,10 @@ class Orchestrator:
             if found is None or grower is None or not grower.plan.grows:
                 return
             result = await asyncio.to_thread(self.files.result, job, grower.artifact)
-            parts = msgspec.json.decode(result, type=Media).parts if result else None
+            parts = None
+            if result:
+                with contextlib.suppress(msgspec.DecodeError):  # not whole: whoever reads it says so
+                    parts = msgspec.json.decode(result, type=Media).parts
             change = grown([one.plan for one in found.tasks], parts)
             if await replan(self.redis, job, found.version, change) != "STALE" or found.version == before:
                 return  # a task that would have to go has ended by itself: cancelled

@@ -90,8 +90,10 @@ class Recovery:
         if held := [file.id for file in files if file.id in active]:
             scores = await self.redis.zmscore(keys.ACTIVE(), held)  # most have ended by now as they should
         late = [job for job, score in zip(held, scores, strict=True) if score is not None]
-        await self.jobs.finish_all(late)
-        report.ended += len(late)
+        errors = await self.jobs.finish_all(late)
+        for job, error in errors.items():
+            log.error("job %s cannot be ended now: %s", job, error.strerror)
+        report.ended += len(late) - len(errors)
         report.listed += sum(file.id not in known for file in files)
         async with self.redis.pipeline(transaction=False) as pipe:
             for file in files:

@@ -22,7 +22,7 @@ from dalston.orchestrator.plan import plan
 from dalston.orchestrator.recovery import Recovery, Report
 from dalston.orchestrator.request import TranscribeRequest
 from dalston.store.client import Client
-from dalston.store.files import Files, JobFile
+from dalston.store.files import Damaged, Files, JobFile
 from dalston.store.fleet import fleet
 from dalston.store.jobs import Jobs
 from dalston.store.scripts import FAIL, REPLAN, SWEEP, TIDY, run
@@ -81,19 +81,24 @@ class Upkeep(Struct):
         return 0 if len(gone) == LIMIT else SPACE_S
 
     def _read(self, jobs: Sequence[str]) -> dict[str, JobFile | None]:
-        found = {}
+        """The files of jobs whose retention has ended; None for one that is damaged or gone."""
+        found: dict[str, JobFile | None] = {}
         for job in jobs:
             try:
                 found[job] = self.files.read(job)
+            except Damaged:
+                found[job] = None
             except OSError as error:
-                log.error("job %s has reached the end of its retention, but: %s", job, error.strerror)
+                log.error("job %s cannot be read to delete it: %s", job, error.strerror)
         return found
 
     def _expire(self, ended: dict[str, JobFile | None]) -> list[str]:
         """Remove the files of those that have ended; returns those without files now."""
         for job, file in ended.items():
-            if file is not None:
-                self.files.remove(job, ended=file.run)
+            try:
+                self.files.remove(job, ended=file.run if file else None)
+            except OSError as error:
+                log.error("job %s cannot be deleted now: %s", job, error.strerror)
         return [job for job in ended if not (self.files.jobs / job).exists()]
 
     async def clean(self) -> None:
