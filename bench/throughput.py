@@ -118,6 +118,7 @@ def _rate(parent: Path, jobs: int, width: int, transcribers: int) -> float:
         house.redis.client_pause(PAUSE_MS, all=False)
         with house.engines(transcribers), house.orchestrator():
             house.all_are_there(len(STAGES) + transcribers)
+            os.sync()  # what earlier rounds left to be written is not this one's
             house.redis.client_unpause()
             while house.redis.zcard(keys.ACTIVE()):
                 time.sleep(0.05)
