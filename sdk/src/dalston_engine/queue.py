@@ -8,6 +8,7 @@ from there, so nothing that arrives in between is missed.
 import contextlib
 import secrets
 import time
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -37,22 +38,28 @@ AWAY = (raised.ConnectionError, raised.TimeoutError, raised.ReadOnlyError, raise
 """What a call raises while Redis cannot be reached or takes no writes: wait, and try again."""
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, **options: Any) -> redis.Redis:
     """A client for commands that answer at once.
 
     redis-py's own retries are off: they would repeat a blocked read for a minute unseen.
     """
-    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=10, retry=Retries(NoBackoff(), 0))
+    options |= {"decode_responses": True, "socket_timeout": 10, "retry": Retries(NoBackoff(), 0)}
+    return redis.Redis.from_url(url, **options)
 
 
 class Queue:
     """The tasks of one engine, as one instance sees them."""
 
     def __init__(self, url: str, engine: str, instance: str) -> None:
-        self.redis, self.engine, self.instance = connect(url), engine, instance
+        self.url, self.engine, self.instance = url, engine, instance
         self._names = {"engine": engine, "instance": instance}
         self.next: Task | None = None
         self._lanes: dict[Any, Any] = {keys.QUEUE_HIGH(engine=engine): "0", keys.QUEUE(engine=engine): "0"}
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        """A client with one connection, made when it is first asked for: cheaper than a pool."""
+        return connect(self.url, single_connection_client=True)
 
     def claim(self) -> Task | None:
         """Lease a waiting task, or remember where the lanes end."""
