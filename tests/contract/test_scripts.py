@@ -27,6 +27,7 @@ from dalston_engine.testing import family as family_of
 from dalston_engine.types import Card, Need, Task
 
 from dalston.orchestrator.growth import Change, grown, moved
+from dalston.orchestrator.upkeep import LEASE_MS as LEASE
 from dalston.store.files import PlanTask
 from dalston.store.scripts import CANCEL, FAIL, FINISH, FORGET, REPLAN, REVIVE, SHOW, SUBMIT, SWEEP, TIDY
 from dalston.store.snapshot import Snapshot
@@ -138,7 +139,7 @@ def revive(redis: Any, run: int = 2, all: int | None = None) -> str:
 def fail(redis: Any, stage: str = "prepare", absent: int = 60) -> str:
     """Fail a task of job `j` whose engine stays away."""
     error = msgspec.json.encode(NO).decode()
-    return str(FAIL(redis, task=f"j.{stage}", engine=stage, error=error, absent=absent))
+    return str(FAIL(redis, task=f"j.{stage}", engine=stage, error=error, absent=absent, lease=LEASE))
 
 
 def replan(redis: Any, change: Change, version: int = 1) -> str:
@@ -577,6 +578,7 @@ def test_what_needs_an_optional_task_goes_on_without_it(redis: Any, queue: Open,
             claimed(queue("left"))
             reclaim(redis)
     else:
+        swept(redis, since=0)
         assert fail(redis, "left") == "OK"
     assert states(redis, DIAMOND) == "completed failed queued waiting"
     right = done(queue("right"))
@@ -803,6 +805,7 @@ def test_a_task_whose_engine_died_too_often_leaves_a_letter(redis: Any, queue: O
 
 def test_a_task_whose_engine_stays_away_leaves_a_letter(redis: Any) -> None:
     submit(redis)
+    swept(redis, since=0)
     assert fail(redis) == "OK"
     assert letters(redis) == ["j.prepare"]
 
@@ -1142,6 +1145,7 @@ def test_a_task_moves_there_and_back(redis: Any, queue: Open) -> None:
 def test_a_task_fails_that_waits_in_vain(redis: Any, queue: Open) -> None:
     """I1, I6, I7"""
     submit(redis)
+    swept(redis, since=0)
     assert fail(redis) == "OK"
     assert states(redis) == "failed skipped skipped"
     assert "No." in redis.hget(keys.TASK(task="j.prepare"), "error")
@@ -1152,6 +1156,7 @@ def test_a_task_fails_that_waits_in_vain(redis: Any, queue: Open) -> None:
 @pytest.mark.parametrize("why", ["running", "retrying", "moved", "waiting", "failed", "forgotten"])
 def test_a_task_that_does_not_wait_for_the_engine_is_not_failed(redis: Any, queue: Open, why: str) -> None:
     submit(redis)
+    swept(redis, since=0)
     if why == "moved":
         replan(redis, away(redis, "prepare", "other"))
     elif why == "failed":
@@ -1162,6 +1167,17 @@ def test_a_task_that_does_not_wait_for_the_engine_is_not_failed(redis: Any, queu
         bring(redis, queue("prepare"), why)
     with nothing_changes(redis):
         assert fail(redis, "transcribe" if why == "waiting" else "prepare") == "STALE"
+
+
+@pytest.mark.parametrize("who", ["nobody yet", "nobody lately", "somebody for a short while"])
+def test_being_away_counts_only_while_somebody_sweeps(redis: Any, who: str) -> None:
+    submit(redis)
+    if who == "nobody lately":
+        swept(redis, since=0, ago=LEASE)
+    elif who != "nobody yet":
+        swept(redis, since=clock(redis) - 59_000)
+    with nothing_changes(redis):
+        assert fail(redis) == "STALE"
 
 
 # Finish
@@ -1555,7 +1571,8 @@ def repeated_move(redis: Any, queue: Open) -> dict[str, Any]:
 
 def repeated_fail(redis: Any, queue: Open) -> dict[str, Any]:
     submit(redis)
-    return {"task": "j.prepare", "engine": "prepare", "error": "{}", "absent": 60}
+    swept(redis, since=0)
+    return {"task": "j.prepare", "engine": "prepare", "error": "{}", "absent": 60, "lease": LEASE}
 
 
 def repeated_finish(redis: Any, queue: Open) -> dict[str, Any]:

@@ -317,7 +317,9 @@ class Machine(RuleBasedStateMachine):
             "engine": self.view.tasks[id]["engine"],
             "error": NO,
             "absent": 60,
+            "lease": LEASE,
         }
+        self.redis.hset(keys.SWEEP(), mapping={"at": self.redis.time()[0] * 1000, "from": 0})
         assert FAIL(self.redis, **told) == "OK"
         self.changes_nothing(lambda: FAIL(self.redis, **told), "STALE")
         self.did("fail")

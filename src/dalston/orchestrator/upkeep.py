@@ -114,7 +114,10 @@ class Upkeep(Struct):
         Being away counts from when leases do: an engine may come a while after Redis.
         """
         seconds, _ = await self.redis.time()
-        since = int(await self.redis.hget(keys.SWEEP(), "from") or 0) / 1000
+        swept = await self.redis.hget(keys.SWEEP(), "from")
+        if swept is None:
+            return
+        since = int(swept) / 1000
         for engine in await self.redis.smembers(keys.QUEUES()):
             seen = int(await self.redis.hget(keys.ENGINE(engine=engine), "seen_at") or 0) / 1000
             if seconds - max(seen, since) < self.absent_s:
@@ -143,7 +146,8 @@ class Upkeep(Struct):
             message = f"The engine {engine} has not been heard from for {self.absent_s} s. {reason}"
             error = msgspec.json.encode(ErrorRecord("engine_absent", message, 503)).decode()
             for task in tasks:
-                await run(FAIL, self.redis, task=task, engine=engine, error=error, absent=self.absent_s)
+                await run(FAIL, self.redis, task=task, engine=engine, error=error,
+                          absent=self.absent_s, lease=LEASE_MS)  # fmt: skip
 
     async def _recover(self) -> None:
         """Compare with the files at the start, and whenever Redis has started anew."""
