@@ -223,6 +223,14 @@ async def test_absence_does_not_count_while_redis_is_away(home: House) -> None:
     await home.jobs.delete(job)
 
 
+async def test_absence_does_not_count_before_anybody_has_swept(home: House) -> None:
+    """A Redis that lost everything has not heard from any engine yet."""
+    job = await home.submitted()
+    await home.orchestrator.upkeep.move_stuck()
+    assert (await home.jobs.get(job)).state == "queued"
+    await home.jobs.delete(job)
+
+
 async def test_two_orchestrators_do_each_thing_once(home: House) -> None:
     other = Orchestrator(home.redis, home.files, home.jobs, 600)
     jobs = [await home.submitted() for _ in range(20)]

@@ -5,18 +5,16 @@ takes. A claim that finds nothing answers with the last entry of each lane, and 
 from there, so nothing that arrives in between is missed.
 """
 
-import contextlib
 import secrets
 import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import msgspec
 import redis
 from redis import exceptions as raised
-from redis.backoff import NoBackoff
 from redis.connection import DefaultParser
-from redis.retry import Retry as Retries
 
 from dalston_engine import keys
 from dalston_engine.errors import ErrorRecord
@@ -38,13 +36,22 @@ AWAY = (raised.ConnectionError, raised.TimeoutError, raised.ReadOnlyError, raise
 """What a call raises while Redis cannot be reached or takes no writes: wait, and try again."""
 
 
-def connect(url: str, **options: Any) -> redis.Redis:
-    """A client for commands that answer at once.
+def connect(url: str, single: bool = False) -> redis.Redis:
+    """A client for commands that answer at once; `single`: with one connection, which is cheaper than a pool.
 
     redis-py's own retries are off: they would repeat a blocked read for a minute unseen.
     """
-    options |= {"decode_responses": True, "socket_timeout": 10, "retry": Retries(NoBackoff(), 0)}
-    return redis.Redis.from_url(url, **options)
+    options = {"decode_responses": True, "socket_timeout": 10, "retry": None}
+    return redis.Redis.from_url(url, single_connection_client=single, **options)
+
+
+def patiently(call: Callable[[], Any]) -> Any:
+    """Call until Redis answers."""
+    while True:
+        try:
+            return call()
+        except AWAY:
+            time.sleep(0.05)
 
 
 class Queue:
@@ -58,8 +65,8 @@ class Queue:
 
     @cached_property
     def redis(self) -> redis.Redis:
-        """A client with one connection, made when it is first asked for: cheaper than a pool."""
-        return connect(self.url, single_connection_client=True)
+        """Connects when it is first asked for."""
+        return connect(self.url, single=True)
 
     def claim(self) -> Task | None:
         """Lease a waiting task, or remember where the lanes end."""
@@ -83,14 +90,11 @@ class Queue:
         `more`: lease the next task in the same step; `claim` then gives that one.
         """
         delay = POSTPONE_MS if word == "postponed" else RETRY_DELAY_MS * 2 ** (task.attempt - 1)
-        values = {"task": task.id, "token": task.token, "outcome": word, "seconds": seconds,
-                  "error": msgspec.json.encode(error) if error else None, "delay": delay}  # fmt: skip
+        values = {"task": task.id, "token": task.token, "outcome": word, "seconds": seconds, "delay": delay,
+                  "error": msgspec.json.encode(error) if error else None, "attempts": ATTEMPTS}  # fmt: skip
         values |= self._names | {"lease": secrets.token_hex(8)} if more else {}
-        while True:
-            with contextlib.suppress(*AWAY):
-                answer = self._run("settle+claim" if more else "settle", **values, attempts=ATTEMPTS)
-                return self._take(answer[1], answer[0]) if more else str(answer)
-            time.sleep(0.2)
+        answer = patiently(lambda: self._run("settle+claim" if more else "settle", **values))
+        return self._take(answer[1], answer[0]) if more else str(answer)
 
     def heartbeat(self, card: Card, state: str, tasks: int) -> None:
         """Tell the fleet this instance is alive."""

@@ -31,9 +31,9 @@ class Script(Struct, frozen=True):
         """Run the script."""
         argv = self.argv(values)
         try:
-            return client.evalsha(self.sha, 0, *argv)
+            return client.execute_command("EVALSHA", self.sha, 0, *argv)
         except NoScriptError:
-            return client.eval(self.text, 0, *argv)
+            return client.execute_command("EVAL", self.text, 0, *argv)
 
     def argv(self, values: dict[str, Any]) -> list[Any]:
         """Named arguments in their order; raises TypeError for others than those declared."""

@@ -16,7 +16,6 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ import msgspec
 
 from dalston_engine.errors import Cancelled, DalstonError, DiskFull, Drained, ErrorRecord, LeaseLost
 from dalston_engine.host import Host
-from dalston_engine.queue import AWAY, Queue
+from dalston_engine.queue import AWAY, Queue, patiently
 from dalston_engine.types import Task
 from dalston_engine.workspace import Workspace
 
@@ -123,11 +122,11 @@ class Worker:
             signal.signal(number, self._stop)
         self.keeper.condition = "loading" if preload is not None else ""
         with contextlib.suppress(KeyboardInterrupt):
-            self._patiently(self.keeper.beat)
+            patiently(self.keeper.beat)
             self.keeper.start()
             self._preload(preload)
             while self.queue.next or not self.keeper.draining:
-                self._patiently(self._turn)
+                patiently(self._turn)
         self.keeper.stopping.set()
         with contextlib.suppress(*AWAY):
             self.queue.leave()
@@ -175,16 +174,8 @@ class Worker:
             except DalstonError as error:
                 log.error("%s", error.message)
                 self.keeper.condition = "broken"
-            self._patiently(self.keeper.beat)
+            patiently(self.keeper.beat)
         log.info("%s is ready", self.host.manifest.id)
-
-    def _patiently(self, call: Callable[[], None]) -> None:
-        """Call until Redis answers."""
-        while True:
-            try:
-                return call()
-            except AWAY:
-                time.sleep(0.05)
 
     def _stop(self, *_: object) -> None:
         self.keeper.draining = True

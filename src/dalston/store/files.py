@@ -123,10 +123,9 @@ class Files:
 
     def read(self, job: str) -> JobFile | None:
         """A job's file, or None when there is no such job. A few kB: not worth a thread."""
+        content = _read(f"{self.jobs}/{job}/job.json")
         try:
-            return msgspec.json.decode((self.jobs / job / "job.json").read_bytes(), type=JobFile)
-        except FileNotFoundError:
-            return None
+            return None if content is None else msgspec.json.decode(content, type=JobFile)
         except msgspec.DecodeError:
             raise Damaged(errno.EBADMSG, f"the job.json of job {job} is damaged") from None
 
@@ -143,14 +142,14 @@ class Files:
         Returns the job as it is now: with another outcome when one was there before, or without one
         when it has been tried again since `file` was read; None when the job is gone.
         """
-        folder, files = self.jobs / file.id, {}
+        folder, files = f"{self.jobs}/{file.id}", {}
         with self._alone(file.id):
             now = self.read(file.id)
             if now is None or now.outcome is not None or now.run != file.run:
                 return now
             now.outcome = outcome
             if outcome.state == "completed":
-                files["transcript.json"] = (folder / f"{outcome.artifacts[-1]}.json").read_bytes()
+                files["transcript.json"] = Path(f"{folder}/{outcome.artifacts[-1]}.json").read_bytes()
             _write(folder, files | {"job.json": msgspec.json.encode(now)})
             self._drop_attempts(now.id, outcome)
             return now
@@ -176,11 +175,11 @@ class Files:
 
     def transcript(self, job: str) -> bytes | None:
         """A job's published transcript as JSON, or None."""
-        return _read(self.jobs / job / "transcript.json")
+        return _read(f"{self.jobs}/{job}/transcript.json")
 
     def result(self, job: str, artifact: str) -> bytes | None:
         """What a settled attempt returned, as JSON, or None."""
-        return _read(self.jobs / job / f"{artifact}.json") if artifact else None
+        return _read(f"{self.jobs}/{job}/{artifact}.json") if artifact else None
 
     def remove(self, job: str, ended: int | None = None) -> None:
         """Put a job's folder into the trash: gone at once for all who look, whatever is in it.
@@ -220,7 +219,7 @@ class Files:
         Whoever froze with the lock keeps this one job from going on, not all the others.
         """
         try:
-            descriptor = os.open(self.jobs / job, os.O_RDONLY)
+            descriptor = os.open(f"{self.jobs}/{job}", os.O_RDONLY)
         except FileNotFoundError:
             yield
             return
@@ -240,7 +239,7 @@ class Files:
 
     def _drop_attempts(self, job: str, outcome: Outcome) -> None:
         """Remove what attempts left that do not count."""
-        for entry in os.scandir(self.jobs / job):
+        for entry in os.scandir(f"{self.jobs}/{job}"):
             if entry.name.startswith(f"{job}.") and entry.name.removesuffix(".json") not in outcome.artifacts:
                 _delete(Path(entry))
 
@@ -266,14 +265,15 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: str) -> bytes | None:
     try:
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except FileNotFoundError:
         return None
 
 
-def _write(folder: Path, files: dict[str, bytes], with_: Sequence[Path] = ()) -> None:
+def _write(folder: str | Path, files: dict[str, bytes], with_: Sequence[Path] = ()) -> None:
     """Replace files in their order, each as a whole, and make them and those of `with_` durable.
 
     All contents are written before the first is synced: one commit of the file system serves all.
@@ -298,7 +298,7 @@ def _write(folder: Path, files: dict[str, bytes], with_: Sequence[Path] = ()) ->
     _sync(folder)
 
 
-def _sync(path: Path) -> None:
+def _sync(path: str | Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

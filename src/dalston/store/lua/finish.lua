@@ -3,16 +3,16 @@
 -- files for `retention` s if there is an end to it. Answers OK, EXISTS (already terminal) or STALE (a
 -- later run has begun).
 local key, ended = KEY.JOB(job), now
-local found = redis.call('HMGET', key, 'state', 'run')
+local found = redis.call('HMGET', key, 'state', 'run', 'open', 'tasks')
 if not found[1] then redis.call('ZREM', KEY.ACTIVE(), job) end
 if not ACTIVE[found[1]] then return 'EXISTS' end
 if tonumber(found[2]) > tonumber(run) then return 'STALE' end
 redis.call('ZREM', KEY.ACTIVE(), job) -- first, for it is allowed when memory is full, and then the rest is
 redis.call('HSET', key, 'state', state, 'run', run, 'error', error, 'finished_at', int(ended), 'open', 0)
 if retention ~= '' then redis.call('ZADD', KEY.EXPIRY(), int(ended + retention * 1000), job) end
-for _, task in ipairs(words(redis.call('HGET', key, 'tasks'))) do
+for _, task in ipairs(words(found[4])) do
   -- Open tasks are left only where Redis went back in time behind the files.
-  if OPEN[redis.call('HGET', KEY.TASK(task), 'state')] then withdraw(task, 'skipped') end
+  if found[3] ~= '0' and OPEN[redis.call('HGET', KEY.TASK(task), 'state')] then withdraw(task, 'skipped') end
   redis.call('EXPIRE', KEY.TASK(task), keep)
 end
 redis.call('EXPIRE', key, keep)
