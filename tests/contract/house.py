@@ -112,7 +112,7 @@ class House:
     def heartbeat(self, stage: str, engine: str | None = None) -> None:
         """Let the fleet hear of an engine."""
         card = Card(engine or stage, stage, "1")
-        self.queue(engine or stage).heartbeat(card, "idle", 0)
+        self.queue(engine or stage).heartbeat(card, "idle", {})
 
     async def everything(self) -> dict[str, bytes]:
         """All that Redis holds."""

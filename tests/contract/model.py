@@ -19,6 +19,8 @@ OPEN = {"waiting", "queued", "running", "retrying"}
 SETTLED = {"completed", "failed", "skipped", "cancelled"}
 ACTIVE = {"queued", "running"}
 ENDED = {"completed", "failed", "cancelled"}
+ASKED: dict[str, Any] = {"owner": "me", "created": 1, "trace": None, "request": "{}"}
+"""What `submit` is told of a job besides its id, its run, its plan and its lane."""
 
 Fields = dict[str, str]
 

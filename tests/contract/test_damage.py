@@ -21,6 +21,7 @@ from dalston_engine.workspace import ArtifactLost, Workspace
 from dalston.errors import JobDamaged, NotFound
 from dalston.gateway.upload import extension
 from dalston.store.files import Files
+from dalston.store.listing import Wanted, page
 from tests.contract.house import ERROR, STAGES, House, house
 from tests.waiting import soon
 
@@ -111,7 +112,7 @@ async def test_the_end_of_retention_comes_for_a_damaged_job_too_but_not_while_it
 async def test_a_damaged_job_says_so_and_can_be_deleted(home: House) -> None:
     bad, good = await home.completed(), await home.completed()
     damage(home, bad)
-    assert [job.id for job in await home.jobs.newest(10)] == [good]
+    assert [job.id for job in (await page(home.jobs, Wanted(10))).jobs] == [good]
     with pytest.raises(JobDamaged, match=f"The job.json of job {bad} is damaged"):
         await home.jobs.get(bad)
     await home.jobs.delete(bad)

@@ -21,6 +21,7 @@ from dalston_engine.testing import longest_pause
 from dalston.local import environments
 from dalston.store.files import PlanTask
 from dalston.store.scripts import SUBMIT
+from tests.contract.model import ASKED
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ def submit(redis: Any, data: Path, engine: str, stage: str) -> str:
     (data / "jobs" / "j").mkdir(parents=True)
     (data / "jobs" / "j" / "source.wav").write_bytes(b"RIFF")
     plan = msgspec.json.encode([PlanTask(f"j.{stage}", stage, engine, [], "{}")]).decode()
-    assert SUBMIT(redis, job="j", run=1, owner="me", request="{}", plan=plan, high=None) == "OK"
+    assert SUBMIT(redis, job="j", run=1, **ASKED, plan=plan, high=None) == "OK"
     return keys.TASK(task=f"j.{stage}")
 
 

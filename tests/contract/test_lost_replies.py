@@ -130,7 +130,7 @@ async def test_a_settlement_whose_reply_is_lost_settles_once(
     task, lost = claimed(queue), SETTLE_AND_CLAIM if more else SETTLE
     proxy.lose(lost.sha, times)
     error = None if outcome == "completed" else ErrorRecord("a", "b")
-    assert await asyncio.to_thread(queue.settle, task, outcome, 0.5, error, more) == "OK"
+    assert await asyncio.to_thread(queue.settle, task, outcome, 0.5, error, None, more) == "OK"
     assert proxy.lost == [lost.sha] * times
     assert queue.next is None
     after = [("", "queued"), ("prepare", "queued"), ("prepare", "running"), *told]
@@ -149,7 +149,7 @@ async def test_a_task_claimed_with_a_settlement_whose_reply_is_lost_is_leased_on
         second = await Office(client, tmp_path / "data").submit()
     task = claimed(queue)
     proxy.lose(SETTLE_AND_CLAIM.sha, 2)
-    assert await asyncio.to_thread(queue.settle, task, "completed", 0.5, None, True) == "OK"
+    assert await asyncio.to_thread(queue.settle, task, "completed", 0.5, None, None, True) == "OK"
     following = claimed(queue)
     assert {task.job, following.job} == {job, second}
     assert following.token == redis.hget(keys.TASK(task=following.id), "token")
@@ -191,8 +191,8 @@ async def test_a_released_task_that_another_took_meanwhile_is_not_settled_again(
     task = claimed(queue)
     proxy.lose(SETTLE.sha)
     with pytest.raises(AWAY):
-        SETTLE(queue.redis, task=task.id, token=task.token, outcome="released", seconds=None, error=None,
-               delay=0, attempts=3)  # fmt: skip
+        SETTLE(queue.redis, task=task.id, token=task.token, outcome="released", seconds=None, audio=None,
+               error=None, delay=0, attempts=3)  # fmt: skip
     other = Queue(valkey, "preparer", "two")
     taken = claimed(other)
     assert (taken.id, taken.attempt) == (task.id, 1)
@@ -220,8 +220,8 @@ async def test_a_heartbeat_whose_reply_is_lost_makes_one_instance(
 ) -> None:
     proxy.lose(HEARTBEAT.sha)
     with pytest.raises(AWAY):
-        queue.heartbeat(CARD, "idle", 0)
-    queue.heartbeat(CARD, "idle", 0)
+        queue.heartbeat(CARD, "idle", {})
+    queue.heartbeat(CARD, "idle", {})
     assert redis.zrange(keys.ENGINES(), 0, -1) == ["preparer/one"]
     assert 0 < redis.ttl(keys.INSTANCE(engine="preparer", instance="one")) <= 30
     proxy.lose("DEL")
@@ -374,14 +374,14 @@ async def test_a_task_whose_settlement_redis_forgot_does_not_cost_an_attempt(
         CLAIM(lent, engine="preparer", instance="one", lease="first")
     before = everything(redis)
     with at_work(valkey, "prepare", tmp_path / "data") as worker:
-        await soon(lambda: worker.keeper.settled == 2)
+        await soon(lambda: worker.keeper.totals["completed"] == 2)
         with redis.pipeline() as back:  # to when the first of them was leased
             back.flushall()
             for key, value in before.items():
                 back.restore(key, 0, value)
             back.xadd(keys.QUEUE_HIGH(engine="preparer"), {"task": "wake up"})
             back.execute()
-        await soon(lambda: worker.keeper.settled == 4)
+        await soon(lambda: worker.keeper.totals["completed"] == 4)
     for one in (job, second):
         assert states(redis, one)[-2:] == [("prepare", "completed"), ("merge", "queued")]
         assert redis.hget(keys.TASK(task=f"{one}.prepare"), "attempt") == "1"

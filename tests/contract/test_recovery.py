@@ -15,6 +15,7 @@ from dalston_engine import keys
 from dalston.errors import NotFound
 from dalston.orchestrator.loop import Orchestrator
 from dalston.orchestrator.recovery import Recovery, Report
+from dalston.store.listing import Wanted, page
 from tests.contract.house import STAGES, House, house
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +62,7 @@ async def test_an_emptied_redis_loses_no_job_in_any_phase(home: House, done: int
     await home.run_all()
     assert (await home.jobs.get(job)).state == "completed"
     assert await home.jobs.get(ended) == before
-    assert [one.id for one in await home.jobs.newest(10)] == [job, ended]
+    assert [one.id for one in (await page(home.jobs, Wanted(10))).jobs] == [job, ended]
     assert set(await home.redis.zrange(keys.EXPIRY(), 0, -1)) == {job, ended}
 
 

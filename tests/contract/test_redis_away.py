@@ -144,7 +144,17 @@ async def test_a_job_that_ended_while_redis_was_compared_with_the_files_is_left_
         assert read is not None
         if end == "cancelled":
             plan = plan_of(file.id, "nobody")
-            SUBMIT(redis, job=file.id, run=1, owner="me", request="{}", plan=plan, high=None)
+            SUBMIT(
+                redis,
+                job=file.id,
+                run=1,
+                owner="me",
+                created=1,
+                trace=None,
+                request="{}",
+                plan=plan,
+                high=None,
+            )
             await office.jobs.cancel(file.id)
         else:
             await office.jobs.submit(file)
@@ -207,15 +217,17 @@ async def test_a_script_that_is_refused_changes_nothing(redis: Any, valkey: str)
     submit: dict[str, Any] = {
         "run": 1,
         "owner": "me",
+        "created": 1,
+        "trace": None,
         "request": "{}",
         "plan": plan_of("j", "preparer"),
         "high": None,
     }
     SUBMIT(redis, job="j", **submit)
-    settle = {"seconds": None, "error": None, "delay": 0, "attempts": 3}
+    settle = {"seconds": None, "audio": None, "error": None, "delay": 0, "attempts": 3}
     instance = {"engine": "preparer", "instance": "one"}
     calls: list[tuple[Script, dict[str, Any]]] = [
-        (script("heartbeat"), instance | {"card": "{}", "state": "idle", "tasks": 0, "ttl": 30}),
+        (script("heartbeat"), instance | {"card": "{}", "state": "idle", "totals": "{}", "ttl": 30}),
         (SUBMIT, {"job": "k"} | submit),
         (script("claim"), instance | {"lease": "t"}),
         (script("renew"), {"task": "j.prepare", "token": "t", "progress": 0.5}),

@@ -339,7 +339,20 @@ def submit(redis: Any, job: str) -> None:
     """A job of two stages."""
     plan = [{"id": t.id, "stage": t.stage, "engine": t.engine, "needs": t.needs, "params": t.params}
             for t in job_file(job).plan]  # fmt: skip
-    assert SUBMIT(redis, job=job, run=1, owner="me", request="{}", plan=json.dumps(plan), high=None) == "OK"
+    assert (
+        SUBMIT(
+            redis,
+            job=job,
+            run=1,
+            owner="me",
+            created=1,
+            trace=None,
+            request="{}",
+            plan=json.dumps(plan),
+            high=None,
+        )
+        == "OK"
+    )
 
 
 # Versions, imports

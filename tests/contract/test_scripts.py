@@ -31,6 +31,7 @@ from dalston.orchestrator.upkeep import LEASE_MS as LEASE
 from dalston.store.files import PlanTask
 from dalston.store.scripts import CANCEL, FAIL, FINISH, FORGET, REPLAN, REVIVE, SHOW, SUBMIT, SWEEP, TIDY
 from dalston.store.snapshot import Snapshot
+from tests.contract.model import ASKED
 
 LINE = {"prepare": "", "transcribe": "prepare", "merge": "prepare transcribe"}
 DIAMOND = {"prepare": "", "left": "prepare", "right": "prepare", "merge": "left right"}
@@ -79,7 +80,7 @@ def submit(
 ) -> str:
     """Submit a job with one task for each stage."""
     plan = msgspec.json.encode(planned(job, shape, **changes)).decode()
-    return str(SUBMIT(redis, job=job, run=1, owner="me", request="{}", plan=plan, high=high))
+    return str(SUBMIT(redis, job=job, run=1, **ASKED, plan=plan, high=high))
 
 
 def claimed(queue: Queue) -> Task:
@@ -1482,7 +1483,7 @@ def test_orchestrators_that_hold_nothing_are_forgotten(redis: Any, queue: Open) 
 def test_instances_are_forgotten_that_were_not_heard_from(redis: Any, queue: Open) -> None:
     """I16"""
     for name in ("alive", "silent", "left"):
-        queue("prepare", name).heartbeat(Card("prepare", "prepare"), "idle", 0)
+        queue("prepare", name).heartbeat(Card("prepare", "prepare"), "idle", {})
     queue("prepare", "left").leave()
     redis.zadd(keys.ENGINES(), {"prepare/silent": clock(redis) - 60_000})
     assert tidy(redis, forget=50_000) == 2
@@ -1499,7 +1500,8 @@ def test_there_may_be_nothing_to_tidy(redis: Any) -> None:
 
 def repeated_submit(redis: Any, queue: Open) -> dict[str, Any]:
     plan = msgspec.json.encode(planned("j", DIAMOND)).decode()
-    return {"job": "j", "run": 1, "owner": "me", "request": "{}", "plan": plan, "high": 1}
+    told = {"job": "j", "run": 1, "owner": "me", "created": 1, "trace": None}
+    return told | {"request": "{}", "plan": plan, "high": 1}
 
 
 def repeated_claim(redis: Any, queue: Open) -> dict[str, Any]:
@@ -1521,8 +1523,8 @@ def repeated_settle(outcome: str, attempt: int = 1, **changes: Any) -> Prepare:
             claimed(queue("prepare"))
             reclaim(redis)
         task = claimed(queue("prepare"))
-        return {"task": task.id, "token": task.token, "outcome": outcome, "seconds": 1, "error": "{}",
-                "delay": 9, "attempts": ATTEMPTS}  # fmt: skip
+        return {"task": task.id, "token": task.token, "outcome": outcome, "seconds": 1, "audio": 2,
+                "error": "{}", "delay": 9, "attempts": ATTEMPTS}  # fmt: skip
 
     return prepare
 
@@ -1534,7 +1536,7 @@ def repeated_settle_and_claim(redis: Any, queue: Open) -> dict[str, Any]:
 
 
 def repeated_heartbeat(redis: Any, queue: Open) -> dict[str, Any]:
-    return {"engine": "e", "instance": "i", "card": "{}", "state": "idle", "tasks": 3, "ttl": 30}
+    return {"engine": "e", "instance": "i", "card": "{}", "state": "idle", "totals": "{}", "ttl": 30}
 
 
 def repeated_sweep(redis: Any, queue: Open) -> dict[str, Any]:
@@ -1680,11 +1682,11 @@ def test_every_script_is_called_again() -> None:
 
 def test_a_heartbeat_shows_the_card_and_ages(redis: Any, queue: Open) -> None:
     card = Card("prepare", "prepare", "1")
-    queue("prepare").heartbeat(card, "idle", 7)
+    queue("prepare").heartbeat(card, "idle", {"completed": 7})
     told = redis.hget(keys.ENGINE(engine="prepare"), "card")
     assert msgspec.json.decode(told, type=Card) == card
     instance = keys.INSTANCE(engine="prepare", instance="one")
-    assert redis.hmget(instance, "state", "tasks") == ["idle", "7"]
+    assert redis.hmget(instance, "state", "totals") == ["idle", '{"completed":7}']
     assert 0 < redis.ttl(instance) <= HEARTBEAT_TTL_S
     assert redis.zrange(keys.ENGINES(), 0, -1) == ["prepare/one"]
 
@@ -1692,7 +1694,7 @@ def test_a_heartbeat_shows_the_card_and_ages(redis: Any, queue: Open) -> None:
 def test_an_instance_that_leaves_is_forgotten(redis: Any, queue: Open) -> None:
     one = queue("prepare")
     one.leave()
-    one.heartbeat(Card("prepare", "prepare"), "idle", 0)
+    one.heartbeat(Card("prepare", "prepare"), "idle", {})
     one.leave()
     assert not redis.exists(keys.INSTANCE(engine="prepare", instance="one"))
     assert redis.zrange(keys.ENGINES(), 0, -1, withscores=True) == [("prepare/one", 0.0)]

@@ -21,10 +21,7 @@ def follow_parent() -> None:
     if descriptor := os.environ.pop(PARENT_PIPE, ""):
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        until_closed = threading.Thread(
-            target=lambda: os.read(int(descriptor), 1) or os._exit(0), daemon=True
-        )
-        until_closed.start()
+        threading.Thread(target=lambda: os.read(int(descriptor), 1) or os._exit(0), daemon=True).start()
 
 
 class Lines(logging.Formatter):

@@ -7,7 +7,7 @@ from there, so nothing that arrives in between is missed.
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -36,13 +36,12 @@ AWAY = (raised.ConnectionError, raised.TimeoutError, raised.ReadOnlyError, raise
 """What a call raises while Redis cannot be reached or takes no writes: wait, and try again."""
 
 
-def connect(url: str, single: bool = False) -> redis.Redis:
-    """A client for commands that answer at once; `single`: with one connection, which is cheaper than a pool.
+def connect(url: str, **options: Any) -> redis.Redis:
+    """A client for commands that answer at once.
 
     redis-py's own retries are off: they would repeat a blocked read for a minute unseen.
     """
-    options = {"decode_responses": True, "socket_timeout": 10, "retry": None}
-    return redis.Redis.from_url(url, single_connection_client=single, **options)
+    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=10, retry=None, **options)
 
 
 def patiently(call: Callable[[], Any]) -> Any:
@@ -65,8 +64,8 @@ class Queue:
 
     @cached_property
     def redis(self) -> redis.Redis:
-        """Connects when it is first asked for."""
-        return connect(self.url, single=True)
+        """Connects when it is first asked for; one connection is cheaper than a pool."""
+        return connect(self.url, single_connection_client=True)
 
     def claim(self) -> Task | None:
         """Lease a waiting task, or remember where the lanes end."""
@@ -83,23 +82,24 @@ class Queue:
         """Extend the lease; answers OK, CANCELLED or LOST."""
         return str(self._run("renew", task=task.id, token=task.token, progress=progress))
 
-    def settle(self, task: Task, word: str, seconds: float | None = None,
-               error: ErrorRecord | None = None, more: bool = False) -> str:  # fmt: skip
+    def settle(self, task: Task, word: str, seconds: float | None = None, error: ErrorRecord | None = None,
+               audio: float | None = None, more: bool = False) -> str:  # fmt: skip
         """End the lease; tried until Redis answers OK, CANCELLED or LOST.
 
-        `more`: lease the next task in the same step; `claim` then gives that one.
+        `seconds` of work, `audio` seconds worked on. `more`: lease the next task too, for `claim`.
         """
         delay = POSTPONE_MS if word == "postponed" else RETRY_DELAY_MS * 2 ** (task.attempt - 1)
-        values = {"task": task.id, "token": task.token, "outcome": word, "seconds": seconds, "delay": delay,
-                  "error": msgspec.json.encode(error) if error else None, "attempts": ATTEMPTS}  # fmt: skip
+        values = {"task": task.id, "token": task.token, "outcome": word, "seconds": seconds, "audio": audio,
+                  "error": msgspec.json.encode(error) if error else None, "delay": delay}  # fmt: skip
         values |= self._names | {"lease": secrets.token_hex(8)} if more else {}
-        answer = patiently(lambda: self._run("settle+claim" if more else "settle", **values))
+        name = "settle+claim" if more else "settle"
+        answer = patiently(lambda: self._run(name, **values, attempts=ATTEMPTS))
         return self._take(answer[1], answer[0]) if more else str(answer)
 
-    def heartbeat(self, card: Card, state: str, tasks: int) -> None:
-        """Tell the fleet this instance is alive."""
-        self._run("heartbeat", **self._names, card=msgspec.json.encode(card), state=state, tasks=tasks,
-                  ttl=HEARTBEAT_TTL_S)  # fmt: skip
+    def heartbeat(self, card: Card, state: str, totals: Mapping[str, float]) -> None:
+        """Tell the fleet this instance is alive, and what it has done since it started."""
+        self._run("heartbeat", **self._names, card=msgspec.json.encode(card), state=state,
+                  totals=msgspec.json.encode(totals), ttl=HEARTBEAT_TTL_S)  # fmt: skip
 
     def leave(self) -> None:
         """Take this instance out of the fleet."""

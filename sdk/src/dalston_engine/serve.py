@@ -8,8 +8,7 @@ import wave
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, json
 
 from dalston_engine import manifest as manifests
 from dalston_engine.engine import Engine
@@ -90,7 +89,7 @@ def _alone(host: Host, args: argparse.Namespace) -> None:
     params = dict(option.split("=", 1) for option in options)
     arguments = [_argument(name, args.inputs, args.folder) for name in host.stage.takes]
     result, _ = host.perform(params, arguments, lambda _: None)
-    print(msgspec.json.format(encode(result)).decode())
+    print(json.format(encode(result)).decode())
 
 
 def _argument(name: str, inputs: list[Path], folder: Path) -> Any:
@@ -99,8 +98,9 @@ def _argument(name: str, inputs: list[Path], folder: Path) -> Any:
             return Audio(inputs[0])
         if name == "parts":
             media, *transcripts = [path.read_bytes() for path in inputs]
-            decode = msgspec.json.decode
-            return Parts(decode(media, type=Media), [decode(t, type=Transcript) for t in transcripts])
+            return Parts(
+                json.decode(media, type=Media), [json.decode(t, type=Transcript) for t in transcripts]
+            )
         return inputs[0] if name == "source" else folder
     except (OSError, EOFError, ValueError, wave.Error) as error:
         raise DalstonError(f"{inputs[0]} is no {name} for this stage: {error}") from None

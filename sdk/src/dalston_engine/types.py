@@ -127,6 +127,8 @@ class Task(Struct):
     needs: list[Need] = field(default_factory=list)
     part: int | None = None
     """Which part of the recording, counted from 0; None: all of it."""
+    trace: str | None = None
+    """The `traceparent` (W3C) of the request, if it carried one."""
 
 
 class ModelCard(Struct, omit_defaults=True):

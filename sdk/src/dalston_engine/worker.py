@@ -13,10 +13,11 @@ import itertools
 import logging
 import os
 import signal
-import threading
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
+from threading import Event, Thread
 from typing import NamedTuple
 
 import msgspec
@@ -40,6 +41,7 @@ class Outcome(NamedTuple):
     word: str
     seconds: float | None = None
     error: ErrorRecord | None = None
+    audio: float | None = None
 
 
 class Hold:
@@ -50,13 +52,13 @@ class Hold:
         self.progress: float | None = None
 
 
-class Keeper(threading.Thread):
+class Keeper(Thread):
     """Renews the lease of the task at hand and sends heartbeats; the process does not outlive it."""
 
     def __init__(self, queue: Queue, host: Host) -> None:
         super().__init__(name="keeper", daemon=True)
         self.queue, self.card, self.deadline = queue, host.card(), host.manifest.deadline
-        self.stopping, self.draining, self.condition, self.settled = threading.Event(), False, "", 0
+        self.stopping, self.draining, self.condition, self.totals = Event(), False, "", Counter[str]()
         self.hold(None)
 
     def run(self) -> None:
@@ -74,9 +76,8 @@ class Keeper(threading.Thread):
 
     def beat(self) -> None:
         """Send one heartbeat."""
-        self.queue.heartbeat(
-            self.card, self.condition or ("running" if self._hold.task else "idle"), self.settled
-        )
+        state = self.condition or ("running" if self._hold.task else "idle")
+        self.queue.heartbeat(self.card, state, self.totals)
 
     def hold(self, task: Task | None) -> None:
         """Keep this task's lease from now on, or none."""
@@ -135,10 +136,11 @@ class Worker:
         """Do the task; every way it can end becomes an outcome."""
         try:
             with Workspace(self.jobs, task) as workspace:
-                params = msgspec.json.decode(task.params)
-                result, seconds = self.host.perform(params, workspace.arguments(), self.keeper.report)
+                params, given = msgspec.json.decode(task.params), workspace.arguments()
+                result, seconds = self.host.perform(params, given, self.keeper.report)
                 workspace.publish(result)
-            return Outcome("completed", seconds)
+            audio = getattr(given[0], "duration", None) or getattr(result, "duration", None)
+            return Outcome("completed", seconds, audio=audio)
         except DalstonError as error:
             return Outcome(error.outcome or ("retry" if error.retryable else "failed"), error=error.record)
         except Exception as error:
@@ -163,8 +165,9 @@ class Worker:
         word = self.queue.settle(task, *outcome, more=not self.keeper.draining)
         if word != "OK":
             Workspace(self.jobs, task).discard()
-        self.keeper.settled += word == "OK"
-        _log(task, outcome.word if word == "OK" else "lost", time.monotonic() - started, outcome.error)
+        what = outcome.word if word == "OK" else "lost"
+        self.keeper.totals.update({what: 1, "seconds": outcome.seconds or 0, "audio": outcome.audio or 0})
+        _log(task, what, time.monotonic() - started, outcome.error)
 
     def _preload(self, model: str | None) -> None:
         if model is not None:
@@ -185,5 +188,5 @@ class Worker:
 
 def _log(task: Task, what: str, seconds: float, error: ErrorRecord | None = None) -> None:
     name, code = task.id.removeprefix(f"{task.job}."), error.code if error else ""
-    line = f"{task.engine:14}  {name}  job {task.job}  try {task.attempt}  {code}"
+    line = f"{task.engine:14}  {name}  job {task.job}  try {task.attempt}  {code}  {task.trace or ''}"
     log.info("%7.2fs %s %s", seconds, GLYPHS.get(what, "⊘"), line.rstrip())

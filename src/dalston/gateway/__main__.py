@@ -12,6 +12,15 @@ from dalston import settings as settings_
 from dalston.gateway.app import create_app
 
 
+class Server(uvicorn.Server):
+    """Waits for its callers when it is asked to stop, but not for those who follow events."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop serving."""
+        self.config.app.state.dalston.events.close()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
+
 def main() -> None:
     settings = settings_.load()
     config = uvicorn.Config(
@@ -25,7 +34,7 @@ def main() -> None:
     )
     descriptor = os.environ.get("DALSTON_SOCKET_FD")
     listening = [socket.socket(fileno=int(descriptor))] if descriptor else None
-    uvicorn.Server(config).run(sockets=listening)
+    Server(config).run(sockets=listening)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 import dalston
 from dalston.errors import BadRequest, Unavailable
-from dalston.gateway import fleet, transcriptions
+from dalston.gateway import events, fleet, metrics, transcriptions
 from dalston.gateway.native import error_json
 from dalston.gateway.state import opened
 from dalston.settings import Settings
@@ -38,8 +38,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # A page of the open web that has its name resolve to this machine does not get in.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
-    app.include_router(transcriptions.router)
-    app.include_router(fleet.router)
+    app.state.metrics = metrics.Metrics()
+    app.add_middleware(metrics.Watched, metrics=app.state.metrics)
+    for part in (transcriptions, fleet, events, metrics):
+        app.include_router(part.router)
     for kind in (
         DalstonError,
         RequestValidationError,
@@ -66,7 +68,8 @@ def _known(error: Exception) -> DalstonError:
             return error
         case RequestValidationError():
             first = error.errors()[0]
-            return BadRequest(f"`{first['loc'][-1]}`: {first['msg']}.", code="invalid_option")
+            name = next(part for part in reversed(first["loc"]) if isinstance(part, str))
+            return BadRequest(f"`{name}`: {first['msg']}.", code="invalid_option")
         case HTTPException():
             return BadRequest(f"{error.detail}.", code="http_error", status=error.status_code)
         case ClientDisconnect():

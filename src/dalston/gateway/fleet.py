@@ -7,14 +7,16 @@ import time
 from typing import Annotated
 
 import msgspec
+from dalston_engine import keys
 from dalston_engine.queue import AWAY
 from fastapi import APIRouter, Query, Request, Response
 
-from dalston.errors import Unavailable
+from dalston.errors import NotFound, Unavailable
 from dalston.gateway import native
 from dalston.gateway.state import State
 from dalston.store.fleet import engines as running
 from dalston.store.letters import letters
+from dalston.store.load import load
 
 router = APIRouter()
 NEEDED = ("prepare", "transcribe", "merge")
@@ -28,6 +30,18 @@ async def list_engines(request: Request) -> Response:
     found = await running(State.of(request).redis)
     listed = [msgspec.to_builtins(e.card) | {"instances": e.instances} for e in found]
     return _json({"engines": listed})
+
+
+@router.get("/v1/engines/{engine}/load", summary="Read an engine's load")
+async def read_load(request: Request, engine: str) -> Response:
+    """How much waits and runs for an engine, and how many tasks its instances work on at once."""
+    redis = State.of(request).redis
+    alive = {one.card.id: len(one.instances) for one in await running(redis)}
+    if engine not in alive and not await redis.sismember(keys.QUEUES(), engine):
+        known = ", ".join(sorted(alive)) or "none"
+        raise NotFound(f"There is no engine {engine[:40]!r}. Running: {known}.")
+    found = msgspec.to_builtins(await load(redis, engine))
+    return _json(found | {"capacity": alive.get(engine, 0)})
 
 
 @router.get("/v1/dead-letters", summary="List dead letters", tags=["engines"])

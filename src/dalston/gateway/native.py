@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from dalston_engine.errors import DalstonError
 from msgspec import Raw
 
 from dalston.errors import BadRequest
+from dalston.formats import FORMATS
 from dalston.orchestrator.request import TranscribeRequest
 from dalston.store.jobs import Job, StageResult
 from dalston.store.letters import Letter
 
-NATIVE_ONLY = {"wait", "speaker_detection", "priority"}
+NATIVE_ONLY = {"wait", "format", "speaker_detection", "priority"}
 """Fields that no other dialect has."""
 
+SHAPES = ("json", "verbose", *FORMATS)
+"""json: the job with its transcript · verbose: also what was asked and found · else the transcript alone."""
+_TRACE = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
-def request_of(fields: Mapping[str, Sequence[str]]) -> tuple[TranscribeRequest, bool]:
-    """The internal request, and whether the caller waits for the end; raises BadRequest."""
+class Submission(NamedTuple):
+    """What a form asks for."""
+
+    request: TranscribeRequest
+    wait: bool
+    """Whether the caller waits for the end."""
+    format: str
+    """The shape of the answer then."""
+
+
+def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
+    """What a form asks for; raises BadRequest."""
     values: dict[str, str] = {}
     for name, texts in fields.items():
         if len(texts) > 1:
             raise BadRequest(f"The field `{name[:40]}` is given more than once.")
         values[name] = texts[0]
-    wait = truth("wait", values.pop("wait", "false"))
+    wait, format = truth("wait", values.pop("wait", "false")), values.pop("format", "json")
+    if format not in SHAPES:
+        raise BadRequest(f"The field `format` is one of {', '.join(SHAPES)}.", code="invalid_option")
+    if format != "json" and not wait:
+        raise BadRequest("`format` needs `wait=true`; without, ask for it when you read the job.")
     words = values.pop("word_timestamps", None)
     priority = values.pop("priority", "normal")
     if priority not in ("normal", "high"):
         raise BadRequest("The field `priority` is normal or high.", code="invalid_option")
-    return TranscribeRequest(
+    asked = TranscribeRequest(
         model=values.pop("model", None) or None,
         language=values.pop("language", None) or None,
         speaker_detection=values.pop("speaker_detection", "none"),
         word_timestamps=None if words is None else truth("word_timestamps", words),
         priority="high" if priority == "high" else "normal",
         options=values,
-    ), wait
+    )
+    return Submission(asked, wait, format)
+
+
+def trace_of(header: str) -> str | None:
+    """A request's `traceparent`; one that is malformed counts for none, as W3C says."""
+    return header if _TRACE.fullmatch(header) else None
 
 
 def truth(name: str, text: str) -> bool:
@@ -51,14 +76,14 @@ def truth(name: str, text: str) -> bool:
         raise BadRequest(f"The field `{name}` is true or false.") from None
 
 
-def job_json(job: Job, transcript: bytes | None = None) -> bytes:
-    """A job with its transcript's fields, which are not decoded again."""
+def job_json(job: Job, transcript: bytes | None = None, more: Mapping[str, Raw] | None = None) -> bytes:
+    """A job with its transcript's fields, which are not decoded again, and `more`."""
     fields: dict[str, Any] = {name: getattr(job, name) for name in job.__struct_fields__}
     fields |= {"created_at": _rfc3339(job.created_at), "finished_at": _rfc3339(job.finished_at)}
     fields = {name: value for name, value in fields.items() if value is not None and value != []}
     if transcript is not None:
         fields |= msgspec.json.decode(transcript, type=dict[str, Raw])
-    return msgspec.json.encode(fields)
+    return msgspec.json.encode(fields | dict(more or {}))
 
 
 def stage_json(job: str, results: list[StageResult]) -> bytes:

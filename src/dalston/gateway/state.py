@@ -26,6 +26,7 @@ class State:
     redis: Client
     files: Files
     jobs: Jobs
+    events: Events
     fleet: Fleet
     clock: Callable[[], float] = field(default=time.time)
 
@@ -42,7 +43,7 @@ async def opened(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     await wait_until_up(redis)
     files, events = Files(settings.folder), Events(redis)
     jobs = Jobs(redis, files, events, settings.keep, settings.retention_s)
-    app.state.dalston = State(settings, redis, files, jobs, Fleet(redis))
+    app.state.dalston = State(settings, redis, files, jobs, events, Fleet(redis))
     watching = asyncio.create_task(events.run())
     try:
         yield

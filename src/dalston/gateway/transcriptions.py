@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from dalston_engine.errors import DalstonError
+from dalston_engine.types import Transcript
 from fastapi import APIRouter, Query, Request, Response
 from msgspec import Raw
+from msgspec.structs import replace
 
-from dalston.errors import UploadTooLarge
+from dalston.errors import Conflict, NotFound, UploadTooLarge
+from dalston.formats import FORMATS
 from dalston.gateway import native
 from dalston.gateway.dialects import refuse_foreign
 from dalston.gateway.state import State
@@ -21,8 +25,12 @@ from dalston.gateway.upload import Upload
 from dalston.orchestrator.plan import plan
 from dalston.store.files import JobFile
 from dalston.store.jobs import Job, new_id
+from dalston.store.listing import Place, Wanted, page
 
 router = APIRouter(prefix="/v1/audio/transcriptions", tags=["transcriptions"])
+
+JobState = Literal["queued", "running", "completed", "failed", "cancelled"]
+TEXTS = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 
 _FORM = {
     "type": "object",
@@ -35,6 +43,12 @@ _FORM = {
         "word_timestamps": {"type": "boolean", "description": "Words with their times"},
         "priority": {"type": "string", "enum": ["normal", "high"], "default": "normal"},
         "wait": {"type": "boolean", "default": False, "description": "Answer when the job has ended"},
+        "format": {
+            "type": "string",
+            "enum": list(native.SHAPES),
+            "default": "json",
+            "description": "The shape of that answer",
+        },
     },
     "additionalProperties": {"description": "An option of the engine, see GET /v1/engines"},
 }
@@ -55,26 +69,28 @@ async def submit(request: Request) -> Response:
         _refuse_large(request, state.settings.max_upload_bytes)
         source = await upload.read(request.headers.get("content-type", ""), request.stream())
         refuse_foreign(upload.fields, request.headers.get("x-dalston-api"))
-        asked, wait = native.request_of(upload.fields)
+        asked, wait, format = native.submission_of(upload.fields)
         made = plan(job, asked, await state.fleet.cards())
         if isinstance(made, DalstonError):
             made = plan(job, asked, await state.fleet.cards(fresh=True))
         if isinstance(made, DalstonError):
             raise made
         told, high = Raw(msgspec.json.encode(asked)), asked.priority == "high"
-        file = JobFile(job, "local", state.clock(), source, told, made, high)
+        trace = native.trace_of(request.headers.get("traceparent", ""))
+        file = JobFile(job, "local", state.clock(), source, told, made, high, trace=trace)
         await asyncio.to_thread(state.files.accept, file)
     accepted = await state.jobs.submit(file)
     if not wait:
         return _json(native.job_json(accepted), 202, job)
-    return await _ended(state, await state.jobs.wait(job))
+    return await _ended(state, await state.jobs.wait(job), format)
 
 
 @router.get("/{job}", summary="Read a job")
 async def read(
     request: Request,
     job: str,
-    wait: Annotated[float, Query(ge=0, le=600)] = 0,
+    wait: Annotated[float, Query(ge=0, le=600, description="Seconds to wait for the end")] = 0,
+    format: Annotated[Literal["json", "verbose", "text", "srt", "vtt"], Query()] = "json",
     stage: Annotated[str | None, Query(description="Instead: what this stage has left so far")] = None,
 ) -> Response:
     """A job's state and, once it is completed, its transcript; `wait` seconds for its end."""
@@ -82,14 +98,27 @@ async def read(
     if stage is not None:
         return _json(native.stage_json(job, await state.jobs.stage(job, stage)))
     found = await (state.jobs.wait(job, wait) if wait else state.jobs.get(job))
-    return _json(native.job_json(found, await _transcript(state, found)))
+    return await _shown(state, found, format)
 
 
 @router.get("", summary="List jobs")
-async def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> Response:
-    """The newest jobs, without their transcripts."""
-    jobs = await State.of(request).jobs.newest(limit)
-    return _json(msgspec.json.encode({"jobs": [Raw(native.job_json(job)) for job in jobs]}))
+async def list_jobs(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    after: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    state: Annotated[list[JobState] | None, Query(description="Only jobs in these states")] = None,
+    created_after: Annotated[datetime | None, Query(description="RFC 3339")] = None,
+    created_before: Annotated[datetime | None, Query(description="RFC 3339")] = None,
+) -> Response:
+    """Jobs without their transcripts, newest first; `next` leads to the next page, if there is one."""
+    wanted = Wanted(limit, Place.read(after) if after else None, frozenset(state or ()))
+    if created_after:
+        wanted = replace(wanted, since=round(created_after.timestamp() * 1000))
+    if created_before:
+        wanted = replace(wanted, until=round(created_before.timestamp() * 1000))
+    found = await page(State.of(request).jobs, wanted)
+    told = {"jobs": [Raw(native.job_json(job)) for job in found.jobs]}
+    return _json(msgspec.json.encode(told | ({"next": str(found.next)} if found.next else {})))
 
 
 @router.post("/{job}/cancel", summary="Cancel a job")
@@ -111,11 +140,38 @@ async def delete(request: Request, job: str) -> Response:
     return Response(status_code=204)
 
 
-async def _ended(state: State, job: Job) -> Response:
+async def _ended(state: State, job: Job, format: str) -> Response:
     if job.error is not None:
         error = DalstonError(job.error.message, code=job.error.code, status=job.error.status)
         return _json(native.error_json(error, job.id), error.status, job.id)
-    return _json(native.job_json(job, await _transcript(state, job)), job=job.id)
+    return await _shown(state, job, format)
+
+
+async def _shown(state: State, job: Job, format: str) -> Response:
+    """A job with its transcript, or the transcript alone; raises Conflict when there is none."""
+    transcript = await _transcript(state, job)
+    if format == "json":
+        return _json(native.job_json(job, transcript), job=job.id)
+    if format == "verbose":
+        return _json(native.job_json(job, transcript, await _more(state, job)), job=job.id)
+    if transcript is None:
+        raise Conflict(f"Job {job.id} is {job.state}; it has no transcript.", code="no_transcript")
+    text = await asyncio.to_thread(_rendered, transcript, format)
+    return Response(text, 200, {"content-type": f"{TEXTS[format]}; charset=utf-8"})
+
+
+def _rendered(transcript: bytes, format: str) -> str:
+    return FORMATS[format](msgspec.json.decode(transcript, type=Transcript))
+
+
+async def _more(state: State, job: Job) -> dict[str, Raw]:
+    """What was asked for, and what prepare found in the source."""
+    file = await asyncio.to_thread(state.files.read, job.id)
+    more = {} if file is None else {"request": file.request}
+    with contextlib.suppress(NotFound):
+        (prepared,) = await state.jobs.stage(job.id, "prepare")
+        more |= {"media": prepared.result} if prepared.result else {}
+    return more
 
 
 async def _transcript(state: State, job: Job) -> bytes | None:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from dalston.store.client import Client
 from dalston.store.files import Files, JobFile
-from dalston.store.jobs import Jobs
+from dalston.store.jobs import Jobs, milliseconds
 
 log = logging.getLogger("dalston.orchestrator")
 
@@ -97,7 +97,7 @@ class Recovery:
         report.listed += sum(file.id not in known for file in files)
         async with self.redis.pipeline(transaction=False) as pipe:
             for file in files:
-                pipe.zadd(keys.JOBS(), {file.id: int(file.created_at * 1000)}, nx=True)
+                pipe.zadd(keys.JOBS(), {file.id: milliseconds(file.created_at)}, nx=True)
                 if self.jobs.retention is None or file.outcome is None:
                     pipe.zrem(keys.EXPIRY(), file.id)
                 else:

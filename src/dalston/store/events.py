@@ -1,4 +1,4 @@
-"""Waiting for a job by notification: one read of the event stream serves every waiter.
+"""Hearing of changes: one read of the event stream serves every waiter and listener of a process.
 
 A waiter subscribes first, then reads the job's state, then waits, and reads again on time-out, so
 nothing depends on an event being seen.
@@ -10,14 +10,30 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from dalston_engine import keys
 from dalston_engine.queue import AWAY
+from msgspec import Struct
 
 from dalston.store.client import BLOCK_MS, Client, end_if_cancelled
 
 log = logging.getLogger("dalston.events")
+
+BATCH = 500
+BEHIND = 100
+"""How many batches a listener may be behind; one that is more is let go, and comes back where it was."""
+
+
+class Change(Struct, omit_defaults=True):
+    """A job, or one of its tasks, has a new state."""
+
+    id: str
+    """Its place in the stream."""
+    job: str
+    state: str
+    task: str | None = None
+    """The task's name in the job's plan; absent for the job itself."""
 
 
 class Events:
@@ -26,22 +42,32 @@ class Events:
     def __init__(self, redis: Client) -> None:
         self._redis = redis
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._listeners: set[asyncio.Queue[Sequence[Change] | None]] = set()
+        self._closed = False
 
     async def run(self) -> None:
-        """Read the stream and wake those whose job ended, until cancelled."""
+        """Read the stream, wake those whose job ended and tell all listeners, until cancelled."""
         last = "$"
         while True:
             end_if_cancelled()
             try:
-                streams = await self._redis.xread({keys.EVENTS(): last}, count=500, block=BLOCK_MS)
+                streams = await self._redis.xread({keys.EVENTS(): last}, count=BATCH, block=BLOCK_MS)
             except AWAY:
                 log.warning("redis cannot be reached; still trying")
                 await asyncio.sleep(0.5)
                 continue
-            for entry, fields in streams[0][1] if streams else []:
+            entries = streams[0][1] if streams else []
+            for entry, fields in entries:
                 last = entry
                 if not fields["task"]:
                     self._wake(fields["job"])
+            if entries and self._listeners:
+                self._tell([_change(*entry) for entry in entries])
+
+    def close(self) -> None:
+        """Let all listeners go: this process is about to end."""
+        self._closed = True
+        self._tell(None)
 
     @contextlib.asynccontextmanager
     async def of(self, job: str) -> AsyncIterator[asyncio.Event]:
@@ -55,6 +81,47 @@ class Events:
             if not self._waiters[job]:
                 del self._waiters[job]
 
+    async def changes(self, after: str | None, idle: float) -> AsyncIterator[Sequence[Change]]:
+        """Changes as they happen, those that came `after` a place in the stream first.
+
+        Yields nothing in between after every `idle` seconds without one; ends when this process does, or
+        when whoever listens falls far behind.
+        """
+        heard: asyncio.Queue[Sequence[Change] | None] = asyncio.Queue(BEHIND)
+        self._listeners.add(heard)
+        try:
+            while after is not None and (missed := await self._after(after)):
+                yield missed
+                after = missed[-1].id
+            while not self._closed and not heard.full():
+                try:
+                    news = await asyncio.wait_for(heard.get(), idle)
+                except TimeoutError:
+                    news = []
+                if news is None:
+                    return
+                yield [change for change in news if after is None or _place(change.id) > _place(after)]
+        finally:
+            self._listeners.discard(heard)
+
+    async def _after(self, place: str) -> list[Change]:
+        entries = await self._redis.xrange(keys.EVENTS(), f"({place}", count=BATCH)
+        return [_change(*entry) for entry in entries]
+
     def _wake(self, job: str) -> None:
         for event in self._waiters.get(job, ()):
             event.set()
+
+    def _tell(self, news: Sequence[Change] | None) -> None:
+        for heard in self._listeners:
+            with contextlib.suppress(asyncio.QueueFull):
+                heard.put_nowait(news)
+
+
+def _change(id: str, fields: dict[str, str]) -> Change:
+    job, task = fields["job"], fields["task"]
+    return Change(id, job, fields["state"], task.removeprefix(f"{job}.") or None)
+
+
+def _place(id: str) -> tuple[int, ...]:
+    return tuple(map(int, id.split("-")))

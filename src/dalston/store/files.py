@@ -97,6 +97,8 @@ class JobFile(Struct, omit_defaults=True):
     run: int = 1
     """One more for every retry: what is left of an earlier run ends nothing."""
     outcome: Outcome | None = None
+    trace: str | None = None
+    """The `traceparent` (W3C) of the request, if it carried one."""
 
 
 class Damaged(OSError):

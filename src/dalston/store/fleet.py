@@ -21,9 +21,14 @@ class Instance(Struct, omit_defaults=True):
 
     id: str
     state: str
-    tasks: int
-    """Tasks settled since it started."""
     seen_seconds_ago: float
+    totals: dict[str, float]
+    """Since it started: tasks by outcome, `seconds` of work, seconds of `audio` worked on."""
+
+    @property
+    def tasks(self) -> int:
+        """Tasks it completed since it started."""
+        return int(self.totals.get("completed", 0))
 
 
 class Engine(Struct):
@@ -59,12 +64,14 @@ async def engines(redis: Client) -> list[Engine]:
     seen = await _seen(redis)
     async with redis.pipeline(transaction=False) as pipe:
         for engine, instance, _ in seen:
-            pipe.hmget(keys.INSTANCE(engine=engine, instance=instance), ["state", "tasks"])
+            pipe.hmget(keys.INSTANCE(engine=engine, instance=instance), ["state", "totals"])
         states = await pipe.execute()
     running: dict[str, list[Instance]] = {}
-    for (engine, instance, age), (state, tasks) in zip(seen, states, strict=True):
+    for (engine, instance, age), (state, totals) in zip(seen, states, strict=True):
         if state:
-            running.setdefault(engine, []).append(Instance(instance, state, int(tasks), age))
+            running.setdefault(engine, []).append(
+                Instance(instance, state, age, msgspec.json.decode(totals or b"{}"))
+            )
     cards = await _cards(redis, sorted({engine for engine, _, _ in seen}))
     return [Engine(card, running.get(card.id, [])) for card in cards]
 

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from dalston_engine import keys
 from dalston_engine.errors import ErrorRecord
 from dalston_engine.queue import AWAY
 from dalston_engine.stages import STAGES
@@ -36,6 +35,8 @@ REREAD_S = 5.0
 AGAIN_S = 0.5
 CHUNK = 4
 """How many jobs one thread publishes."""
+UNREADABLE = (NotFound, JobDamaged, OSError)
+"""What keeps one job out of a list, and no other."""
 
 
 class Job(Struct, omit_defaults=True):
@@ -67,6 +68,11 @@ class StageResult(StageRecord, omit_defaults=True):
 def new_id() -> str:
     """A job id: 48 bits of milliseconds, so that ids sort by time, then 80 random ones."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds since 1970 as the milliseconds that jobs are listed by."""
+    return int(seconds * 1000)
 
 
 class Jobs:
@@ -104,23 +110,18 @@ class Jobs:
     async def get(self, job: str) -> Job:
         """A job's present state; raises NotFound."""
         file = self._file(job)
-        if file.outcome is not None:
-            return _ended(file, file.outcome)
-        found = await Snapshot.of(self.redis, job)
-        if found and found.state in ENDED and (file := self._file(job)).outcome is not None:
-            return _ended(file, file.outcome)  # it ended meanwhile
-        if found is None or found.run < file.run:
-            return _queued(file)
-        stages = found.stages
-        return Job(job, found.state, file.created_at, stages, _progress(stages), source=file.source)
+        return self._seen(file, await Snapshot.of(self.redis, job) if file.outcome is None else None)
 
-    async def newest(self, limit: int) -> list[Job]:
-        """The newest jobs."""
-        jobs = []
-        for job in await self.redis.zrevrange(keys.JOBS(), 0, limit - 1):
-            with contextlib.suppress(NotFound, JobDamaged, OSError):
-                jobs.append(await self.get(job))
-        return jobs
+    async def several(self, jobs: Sequence[str]) -> list[Job]:
+        """The present states of jobs, but for those that are gone or cannot be read."""
+        files = await asyncio.to_thread(self._readable, jobs)
+        open = [file.id for file in files if file.outcome is None]
+        snapshots = dict(zip(open, await Snapshot.several(self.redis, open), strict=True))
+        found = []
+        for file in files:
+            with contextlib.suppress(*UNREADABLE):
+                found.append(self._seen(file, snapshots.get(file.id)))
+        return found
 
     async def stage(self, job: str, name: str) -> list[StageResult]:
         """What a stage's tasks have left so far; raises NotFound."""
@@ -253,6 +254,24 @@ class Jobs:
             raise NotFound(f"There is no job {job[:40]}.")
         return file
 
+    def _readable(self, jobs: Sequence[str]) -> list[JobFile]:
+        files = []
+        for job in jobs:
+            with contextlib.suppress(*UNREADABLE):
+                files.append(self._file(job))
+        return files
+
+    def _seen(self, file: JobFile, found: Snapshot | None) -> Job:
+        """A job from its file and, while it runs, from what Redis knows."""
+        if file.outcome is None and found and found.state in ENDED:
+            file = self._file(file.id)  # it ended meanwhile
+        if file.outcome is not None:
+            return _ended(file, file.outcome)
+        if found is None or found.run < file.run:
+            return _queued(file)
+        stages = found.stages
+        return Job(file.id, found.state, file.created_at, stages, _progress(stages), source=file.source)
+
     async def _patient(self, job: str) -> Job | None:
         """The job, or None while Redis is away."""
         try:
@@ -264,7 +283,8 @@ class Jobs:
         request, plan = bytes(file.request).decode(), msgspec.json.encode(file.plan).decode()
         high = 1 if file.high else None
         return str(await run(SUBMIT, self.redis, job=file.id, run=file.run, owner=file.owner,
-                             request=request, plan=plan, high=high))  # fmt: skip
+                             created=milliseconds(file.created_at), request=request, plan=plan, high=high,
+                             trace=file.trace))  # fmt: skip
 
     async def _send_later(self, file: JobFile) -> str:
         while True:

@@ -9,8 +9,10 @@ local function fields(task)
 end
 
 local function leased(task, t)
+  local job = redis.call('HMGET', KEY.JOB(t[3]), 'state', 'trace')
+  if job[1] == 'queued' then redis.call('HSET', KEY.JOB(t[3]), 'state', 'running', 'started_at', stamp) end
   local answer = {id = task, engine = engine, job = t[3], attempt = tonumber(t[4]), token = t[5], stage = t[6],
-    params = t[7], part = tonumber(t[9] or nil)}
+    params = t[7], part = tonumber(t[9] or nil), trace = job[2] or nil}
   for _, need in ipairs(words(t[8])) do
     local source = redis.call('HMGET', KEY.TASK(need), 'stage', 'token', 'state')
     if source[3] == 'completed' then
@@ -25,8 +27,6 @@ local function grant(task, t)
   t[4], t[5] = t[4] + 1, lease
   redis.call('HSET', KEY.TASK(task), 'attempt', t[4], 'state', 'running', 'token', lease, 'instance', instance,
     'started_at', stamp, 'progress', '0')
-  local job = KEY.JOB(t[3])
-  if redis.call('HGET', job, 'state') == 'queued' then redis.call('HSET', job, 'state', 'running', 'started_at', stamp) end
   event(t[3], task, 'running')
   return leased(task, t)
 end

@@ -57,9 +57,9 @@ end
 
 -- End a task for good. What needs it goes on, waits for the plan to grow, or is skipped; the job's
 -- last task hands it to an orchestrator. Whoever gave up leaves a dead letter.
-local function close(t, state, error, gave_up, seconds)
+local function close(t, state, error, gave_up, seconds, audio)
   local key = KEY.TASK(t.id)
-  redis.call('HSET', key, 'state', state, 'settled_at', stamp, 'error', error, 'seconds', seconds or '')
+  redis.call('HSET', key, 'state', state, 'settled_at', stamp, 'error', error, 'seconds', seconds or '', 'audio', audio or '')
   local letter = gave_up
     and redis.call('XADD', KEY.DEAD(t.engine), 'MAXLEN', '~', 1000, '*', 'task', t.id, 'error', error)
   if letter then redis.call('HSET', key, 'letter', letter) end

@@ -1,4 +1,4 @@
--- args: task token outcome seconds error delay attempts
+-- args: task token outcome seconds audio error delay attempts
 -- End a lease: completed, failed, retry (after `delay` ms, at most `attempts` times), released or
 -- postponed (given back uncounted, at once or after `delay`). Whoever wrongly believes that its task is
 -- cancelled releases it. Answers OK, CANCELLED or LOST; the same settle again changes nothing more.
@@ -15,5 +15,5 @@ elseif again then
   redis.call('HSET', KEY.TASK(task), 'state', 'retrying', 'error', error)
   redis.call('ZADD', KEY.DELAYED(), int(now + delay), task)
   event(t.job, task, 'retrying')
-else close(t, outcome == 'retry' and 'failed' or outcome, error, outcome == 'retry', seconds) end
+else close(t, outcome == 'retry' and 'failed' or outcome, error, outcome == 'retry', seconds, audio) end
 return 'OK'

@@ -42,4 +42,5 @@ for _, engine in ipairs(redis.call('SMEMBERS', KEY.QUEUES())) do
   reclaim(KEY.QUEUE_HIGH(engine), engine)
   reclaim(KEY.QUEUE(engine), engine)
 end
+if reclaimed > 0 then redis.call('HINCRBY', KEY.SWEEP(), 'reclaimed', reclaimed) end
 return {#due, reclaimed}

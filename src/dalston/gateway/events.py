@@ -1,0 +1,49 @@
+"""`/v1/events`: every change of a job or a task as it happens, as server-sent events."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import StreamingResponse
+
+from dalston.errors import BadRequest
+from dalston.gateway.state import State
+from dalston.store.events import Change, Events
+
+router = APIRouter(tags=["events"])
+
+IDLE_S = 15.0
+"""After so long without a change a comment is sent: proxies stay on the line, and who has gone is noticed."""
+HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+_PLACE = re.compile(r"\d{1,20}-\d{1,20}")
+
+
+@router.get("/v1/events", summary="Follow changes")
+async def events(
+    request: Request,
+    job: Annotated[str | None, Query(description="Only changes of this job")] = None,
+    last_event_id: Annotated[str | None, Header(description="Begin with what came after this event")] = None,
+) -> StreamingResponse:
+    """Every new state of a job or a task, as server-sent events named `change`.
+
+    Events are for observers: after a long absence some may be missing, so read what matters anew.
+    """
+    if last_event_id is not None and not _PLACE.fullmatch(last_event_id):
+        raise BadRequest("Last-Event-ID takes the id of an event.", code="invalid_option")
+    told = _told(State.of(request).events, job, last_event_id)
+    return StreamingResponse(told, media_type="text/event-stream", headers=HEADERS)
+
+
+async def _told(events: Events, job: str | None, after: str | None) -> AsyncIterator[bytes]:
+    async for changes in events.changes(after, IDLE_S):
+        wanted = [change for change in changes if job in (None, change.job)]
+        if wanted or not changes:
+            yield b"".join(map(_event, wanted)) or b":\n\n"
+
+
+def _event(change: Change) -> bytes:
+    return b"id: %b\nevent: change\ndata: %b\n\n" % (change.id.encode(), msgspec.json.encode(change))

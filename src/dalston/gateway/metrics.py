@@ -1,0 +1,144 @@
+"""`/metrics`: queues, engines, jobs and this gateway's own answers, for Prometheus.
+
+What engines do comes with their heartbeats, so nobody needs a port of their own; it is read anew for
+every scrape.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from dalston_engine import keys
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dalston.gateway.state import State
+from dalston.store.client import Client
+from dalston.store.fleet import Engine, engines
+from dalston.store.load import Load, loads
+
+router = APIRouter(tags=["health"])
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+OUTCOMES = ("completed", "failed", "retry", "postponed", "released", "cancelled", "lost")
+
+
+class Metrics:
+    """One gateway's own numbers."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.answers = Histogram(
+            "dalston_http_request_seconds",
+            "From a request to the beginning of its answer",
+            ["method", "route", "status"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
+
+
+class Watched:
+    """Notes how long every answer took to begin."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        began = time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                labels = scope["method"], route, str(message["status"])
+                self.metrics.answers.labels(*labels).observe(time.perf_counter() - began)
+            await send(message)
+
+        await self.app(scope, receive, watched)
+
+
+@router.get("/metrics", summary="Metrics for Prometheus")
+async def metrics(request: Request) -> Response:
+    """Queues, engines, jobs and this gateway's answers in Prometheus' text format."""
+    redis, own = State.of(request).redis, request.app.state.metrics
+    everywhere = CollectorRegistry()
+    everywhere.register(_Gathered([*await _of_jobs(redis), *await _of_engines(redis)]))
+    content = generate_latest(own.registry) + generate_latest(everywhere)
+    return Response(content, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+class _Gathered:
+    """Metrics that have been read already."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+async def _of_jobs(redis: Client) -> list[Metric]:
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.zcard(keys.JOBS())
+        pipe.zcard(keys.ACTIVE())
+        pipe.zcard(keys.DELAYED())
+        pipe.hget(keys.SWEEP(), "reclaimed")
+        listed, active, delayed, reclaimed = await pipe.execute()
+    return [
+        GaugeMetricFamily("dalston_jobs", "Jobs that are kept", listed),
+        GaugeMetricFamily("dalston_jobs_active", "Jobs that have not ended", active),
+        GaugeMetricFamily("dalston_tasks_delayed", "Tasks that wait to be tried again", delayed),
+        CounterMetricFamily("dalston_leases_lost", "Leases that ran out: dead engines", int(reclaimed or 0)),
+    ]
+
+
+async def _of_engines(redis: Client) -> list[Metric]:
+    running = await engines(redis)
+    stages = {engine.card.id: engine.card.stage for engine in running}
+    known = sorted(set(await redis.smembers(keys.QUEUES())) | set(stages))
+    async with redis.pipeline(transaction=False) as pipe:
+        for engine in known:
+            pipe.xlen(keys.DEAD(engine=engine))
+        letters = dict(zip(known, await pipe.execute(), strict=True))
+    return [*_queues(await loads(redis, known), letters), *_work(running)]
+
+
+def _queues(found: Sequence[Load], letters: dict[str, int]) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily("dalston_queue_waiting", "Tasks that wait for an engine", labels=["engine"])
+    busy = GaugeMetricFamily("dalston_queue_running", "Tasks that an engine works on", labels=["engine"])
+    dead = GaugeMetricFamily("dalston_dead_letters", "Tasks that were given up", labels=["engine"])
+    for one in found:
+        waiting.add_metric([one.engine], one.waiting)
+        busy.add_metric([one.engine], one.running)
+        dead.add_metric([one.engine], letters[one.engine])
+    yield from (waiting, busy, dead)
+
+
+def _work(running: Sequence[Engine]) -> Iterator[Metric]:
+    labels = ["engine", "stage", "instance"]
+    up = GaugeMetricFamily("dalston_engine_up", "Running instances, by state", labels=[*labels, "state"])
+    tasks = CounterMetricFamily("dalston_engine_tasks", "Tasks by outcome", labels=[*labels, "outcome"])
+    seconds = CounterMetricFamily("dalston_stage_seconds", "Seconds of work in a stage", labels=labels)
+    audio = CounterMetricFamily("dalston_stage_audio_seconds", "Seconds of audio worked on", labels=labels)
+    factor = GaugeMetricFamily(
+        "dalston_stage_real_time_factor", "Seconds of work for a second of audio", labels=labels
+    )
+    for engine in running:
+        for one in engine.instances:
+            named, done = [engine.card.id, engine.card.stage, one.id], one.totals
+            up.add_metric([*named, one.state], 1)
+            for outcome in OUTCOMES:
+                if outcome in done:
+                    tasks.add_metric([*named, outcome], done[outcome])
+            seconds.add_metric(named, done.get("seconds", 0))
+            audio.add_metric(named, done.get("audio", 0))
+            if done.get("audio"):
+                factor.add_metric(named, done["seconds"] / done["audio"])
+    yield from (up, tasks, seconds, audio, factor)
