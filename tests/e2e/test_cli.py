@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dalston.cli.client import Client, NoServer
+from dalston.client import Client, NoServer
 from tests.e2e.conftest import DALSTON, SCRIPTED, Server, serving
 
 
@@ -58,6 +58,70 @@ def test_jobs_and_engines_are_shown(server: Server, meeting: Path) -> None:
     assert "final-merger" in dalston("engines", "--data", server.data, COLUMNS="200").stdout
     missing = dalston("job", "f00", "--data", server.data)
     assert (missing.returncode, missing.stderr) == (1, "dalston: There is no job f00.\n")
+
+
+def test_json_is_had_of_every_command(server: Server, meeting: Path) -> None:
+    job = server.submit(meeting, model="fake", fail="error", wait="true").json()["error"]["job"]
+    where: list[str | Path] = ["--json", "--data", server.data]
+    assert json.loads(dalston("jobs", "--limit", "1", "--state", "failed", *where).stdout)[0]["id"] == job
+    assert job in {letter["job"] for letter in json.loads(dalston("dead", "list", *where).stdout)}
+    fleet = {engine["id"]: engine for engine in json.loads(dalston("engines", *where).stdout)}
+    assert fleet["fake"]["load"]["capacity"] == 1
+    (retried,) = json.loads(dalston("retry", job, *where).stdout)
+    assert retried["id"] == job
+    looks = [json.loads(line) for line in dalston("watch", job, *where).stdout.splitlines()]
+    assert looks[-1]["state"] == "failed"
+    refused = dalston("cancel", job, "f00", *where)
+    assert (refused.returncode, json.loads(refused.stdout)) == (1, [])
+    assert "There is no job f00." in refused.stderr
+    assert json.loads(dalston("delete", job, *where).stdout) == [{"id": job, "state": "deleted"}]
+    assert json.loads(dalston("config", "--json").stdout)["port"]["source"]
+    assert json.loads(dalston("doctor", *where).stdout)["server"] == server.url
+
+
+def test_a_transcript_is_exported(server: Server, tmp_path: Path, meeting: Path) -> None:
+    job = server.transcribed(meeting, model="fake", text="some words")["id"]
+    export: list[str | Path] = ["export", job, "--data", server.data]
+    assert dalston(*export).stdout == "some words\n"
+    assert dalston(*export, "--format", "vtt").stdout.startswith("WEBVTT\n")
+    assert json.loads(dalston(*export, "--format", "verbose").stdout)["media"]["codec"] == "flac"
+    dalston(*export, "--format", "srt", "-o", tmp_path / "talk.srt")
+    assert (tmp_path / "talk.srt").read_text().startswith("1\n")
+    missing = dalston("export", "f00", "--data", server.data)
+    assert (missing.returncode, missing.stderr) == (1, "dalston: There is no job f00.\n")
+
+
+def test_a_job_is_watched_to_its_end(server: Server, meeting: Path) -> None:
+    job = server.submit(meeting, model="fake", seconds="1").json()["id"]
+    done = dalston("watch", job, "--data", server.data)
+    told = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert [line.split()[1] for line in told if line.startswith("✓")] == ["prepare", "transcribe", "merge"]
+    assert told[-1] == f"{job}  completed"
+
+
+def test_folders_and_several_files_are_transcribed_in_their_order(
+    server: Server, tmp_path: Path, meeting: Path
+) -> None:
+    talks = tmp_path / "talks"
+    (talks / "more").mkdir(parents=True)
+    for name in ("b.flac", "a.flac", "more/c.flac", ".hidden.flac", "notes.txt"):
+        (talks / name).write_bytes(meeting.read_bytes())
+    (talks / "a.wav").write_bytes(b"nothing")
+    run: list[str | Path] = ["transcribe", "--data", server.data, "--model", "fake"]
+    done = dalston(*run, talks, "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert "a.wav: The file is not audio" in done.stderr
+    assert "merge" in done.stderr
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"a.flac.txt", "b.txt", "c.txt"}
+    (talks / "more" / "b.flac").write_bytes(meeting.read_bytes())
+    twice = dalston(*run, talks, "-o", tmp_path / "out")
+    assert (twice.returncode, twice.stdout) == (1, "")
+    assert "Several recordings are named b.flac" in twice.stderr
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no recording" in dalston(*run, empty).stderr
 
 
 def test_config_tells_values_and_sources(tmp_path: Path) -> None:
@@ -139,7 +203,7 @@ async def test_whoever_follows_a_job_hardly_notices_that_the_gateway_is_killed(
                 killed.append(gateway.pid)
 
         async with Client(server.url) as client:
-            job = await client.submit(meeting, {"model": "fake", "text": "still told", "seconds": "2"})
+            job = await client.submit(meeting, model="fake", text="still told", seconds=2)
             ended = await client.follow(job["id"], seen)
         assert (ended["state"], ended["text"]) == ("completed", "still told")
         assert killed != [server.child("dalston.gateway").pid]
@@ -150,5 +214,5 @@ async def test_a_server_that_ends_meanwhile_is_one_sentence(tmp_path: Path, meet
     with serving(tmp_path / "data", SCRIPTED) as server:
         job = server.submit(meeting, model="fake", seconds="600").json()["id"]
     async with Client(server.url) as client:
-        with pytest.raises(NoServer, match=f"No server listens at {server.url} any more"):
+        with pytest.raises(NoServer, match=f"No server listens at {server.url}"):
             await client.follow(job, print)

@@ -22,11 +22,20 @@ app.add_typer(dead, name="dead")
 
 Jobs = Annotated[list[str], typer.Argument(help="Job ids.")]
 Data = Annotated[str | None, typer.Option(help="The data folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Format(StrEnum):
     text = "text"
     json = "json"
+    srt = "srt"
+    vtt = "vtt"
+
+
+class Shape(StrEnum):
+    text = "text"
+    json = "json"
+    verbose = "verbose"
     srt = "srt"
     vtt = "vtt"
 
@@ -47,7 +56,7 @@ def up(
 @app.command()
 def transcribe(
     files: Annotated[
-        list[Path], typer.Argument(help="Recordings: audio or video.", exists=True, dir_okay=False)
+        list[Path], typer.Argument(help="Recordings, audio or video; folders with some.", exists=True)
     ],
     format: Annotated[Format, typer.Option(help="Shape of the transcript.")] = Format.text,
     model: Annotated[str | None, typer.Option(help="A model's or an engine's id.")] = None,
@@ -62,64 +71,97 @@ def transcribe(
 
 
 @app.command()
-def jobs(limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20, data: Data = None) -> None:
+def jobs(
+    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
+    state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state.")] = None,
+    json: Json = False,
+    data: Data = None,
+) -> None:
     """List jobs."""
     from dalston.cli.show import jobs
 
-    asyncio.run(jobs(limit, data))
+    asyncio.run(jobs(limit, state or [], json, data))
 
 
 @app.command()
-def job(id: str, data: Data = None) -> None:
+def job(
+    id: str,
+    verbose: Annotated[bool, typer.Option(help="Also what was asked and what the source is.")] = False,
+    data: Data = None,
+) -> None:
     """Show a job as JSON, with its transcript once it is completed."""
     from dalston.cli.show import job
 
-    asyncio.run(job(id, data))
+    asyncio.run(job(id, verbose, data))
 
 
 @app.command()
-def cancel(ids: Jobs, data: Data = None) -> None:
+def export(
+    id: str,
+    format: Annotated[Shape, typer.Option(help="Shape of the transcript.")] = Shape.text,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A file.")] = None,
+    data: Data = None,
+) -> None:
+    """Write a completed job's transcript."""
+    from dalston.cli.show import export
+
+    asyncio.run(export(id, format.value, output, data))
+
+
+@app.command()
+def watch(id: str, json: Json = False, data: Data = None) -> None:
+    """Show a job's stages as they go, until it has ended."""
+    from dalston.cli.watch import watch
+
+    asyncio.run(watch(id, json, data))
+
+
+@app.command()
+def cancel(ids: Jobs, json: Json = False, data: Data = None) -> None:
     """End jobs now and keep them."""
-    from dalston.cli.change import cancel
+    from dalston.cli.change import change
 
-    asyncio.run(cancel(ids, data))
+    asyncio.run(change("cancel", ids, json, data))
 
 
 @app.command()
-def delete(ids: Jobs, data: Data = None) -> None:
+def delete(ids: Jobs, json: Json = False, data: Data = None) -> None:
     """Remove jobs with their recordings and transcripts."""
-    from dalston.cli.change import delete
+    from dalston.cli.change import change
 
-    asyncio.run(delete(ids, data))
+    asyncio.run(change("delete", ids, json, data))
 
 
 @app.command()
-def retry(ids: Jobs, data: Data = None) -> None:
+def retry(ids: Jobs, json: Json = False, data: Data = None) -> None:
     """Run again what did not complete of failed or cancelled jobs."""
-    from dalston.cli.change import retry
+    from dalston.cli.change import change
 
-    asyncio.run(retry(ids, data))
+    asyncio.run(change("retry", ids, json, data))
 
 
 @dead.command("list")
 def dead_list(
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 100, data: Data = None
+    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 100,
+    json: Json = False,
+    data: Data = None,
 ) -> None:
     """List dead letters."""
     from dalston.cli.show import letters
 
-    asyncio.run(letters(limit, data))
+    asyncio.run(letters(limit, json, data))
 
 
 @dead.command("retry")
 def dead_retry(
     ids: Annotated[list[str] | None, typer.Argument(help="Job ids; of all dead letters when absent.")] = None,
+    json: Json = False,
     data: Data = None,
 ) -> None:
     """Retry the jobs of dead letters."""
     from dalston.cli.change import retry_dead
 
-    asyncio.run(retry_dead(ids or [], data))
+    asyncio.run(retry_dead(ids or [], json, data))
 
 
 @app.command()
@@ -131,11 +173,11 @@ def rebuild(data: Data = None) -> None:
 
 
 @app.command()
-def engines(data: Data = None) -> None:
+def engines(json: Json = False, data: Data = None) -> None:
     """List the engines that run."""
     from dalston.cli.show import engines
 
-    asyncio.run(engines(data))
+    asyncio.run(engines(json, data))
 
 
 @engine.command("install")
@@ -149,19 +191,19 @@ def install(
 
 
 @app.command()
-def config() -> None:
+def config(json: Json = False) -> None:
     """Show the settings in force and where each came from."""
     from dalston.cli.doctor import config
 
-    config()
+    config(json)
 
 
 @app.command()
-def doctor(data: Data = None) -> None:
+def doctor(json: Json = False, data: Data = None) -> None:
     """Check that this machine can run the server."""
     from dalston.cli.doctor import doctor
 
-    asyncio.run(doctor(data))
+    asyncio.run(doctor(json, data))
 
 
 @app.command(hidden=True)

@@ -7,10 +7,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from dalston_engine.errors import DalstonError
 
 from dalston import settings as settings_
+from dalston.cli.output import as_json
 from dalston.local import environments, valkey
 from dalston.local.server import engine_ids, holder
 from dalston.settings import Settings
@@ -28,20 +30,27 @@ def install(names: list[str]) -> None:
         print(f"{engine.manifest.id} is installed")
 
 
-def config() -> None:
+def config(json: bool) -> None:
     """Every setting, its value and its source; passwords are not shown."""
     settings_.load()
-    found = settings_.sources()
+    found = {name: (_hidden(value), source) for name, (value, source) in settings_.sources().items()}
+    if json:
+        print(as_json({name: {"value": value, "source": source} for name, (value, source) in found.items()}))
+        return
     width = max(map(len, found))
     for name, (value, source) in found.items():
-        shown = re.sub(r"//[^@/]*@", "//***@", str(value))
-        print(f"{name:{width}}  {shown!s:40}  {source}")
+        print(f"{name:{width}}  {value!s:40}  {source}")
 
 
-async def doctor(data: str | None) -> None:
+async def doctor(json: bool, data: str | None) -> None:
     """Check one thing a line; exits with 1 when one of them is wrong."""
     settings = settings_.load(data=data)
-    problems: list[str] = []
+    checks: list[dict[str, Any]] = []
+
+    def told(what: str, good: bool, note: str) -> None:
+        checks.append({"check": what, "good": good, "note": note})
+        if not json:
+            print(f"{'✓' if good else '✗'} {what}{': ' + note if note else ''}")
 
     @contextmanager
     def check(what: str) -> Iterator[Callable[[str], None]]:
@@ -49,10 +58,9 @@ async def doctor(data: str | None) -> None:
         try:
             yield notes.append
         except (DalstonError, OSError) as error:
-            problems.append(what)
-            print(f"✗ {what}: {getattr(error, 'message', error)}")
+            told(what, False, str(getattr(error, "message", error)))
         else:
-            print(f"✓ {what}{': ' + ', '.join(notes) if notes else ''}")
+            told(what, True, ", ".join(notes))
 
     with check("Python 3.11 or later") as note:
         note(sys.version.split()[0])
@@ -65,9 +73,16 @@ async def doctor(data: str | None) -> None:
             if not environments.find(name, settings.engines_path).installed:
                 raise DalstonError(f"not installed: run `dalston engine install {name}`")
     running = holder(settings.folder)
-    print(f"· server: {'runs at ' + running.url if running else 'does not run'}")
-    if problems:
+    if json:
+        print(as_json({"checks": checks, "server": running.url if running else None}))
+    else:
+        print(f"· server: {'runs at ' + running.url if running else 'does not run'}")
+    if not all(check["good"] for check in checks):
         sys.exit(1)
+
+
+def _hidden(value: object) -> object:
+    return re.sub(r"//[^@/]*@", "//***@", value) if isinstance(value, str) else value
 
 
 def _data_folder(settings: Settings) -> str:

@@ -1,60 +1,86 @@
-"""`dalston jobs`, `job`, `engines`: what the server says, for people."""
+"""`dalston jobs`, `job`, `engines`, `dead list`, `export`: what the server says."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
-import msgspec
-from rich.console import Console
-from rich.table import Table
-
-from dalston import settings as settings_
-from dalston.cli.client import Client, address
-
-PIPE_COLUMNS = 1000
+from dalston.cli.output import as_json, table
+from dalston.cli.server import connected
 
 
-async def jobs(limit: int, data: str | None) -> None:
-    """A table of the newest jobs."""
-    found = await _ask(data, "/v1/audio/transcriptions", limit=limit)
-    _table(
-        ["job", "state", "created", "progress", "file"],
-        [
-            [
-                j["id"],
-                j["state"],
-                j["created_at"],
-                f"{j['progress']:.0%}",
-                j.get("source", {}).get("filename", ""),
-            ]
-            for j in found["jobs"]
-        ],
-    )
+async def jobs(limit: int, states: list[str], json: bool, data: str | None) -> None:
+    """The newest jobs."""
+    async with connected(data) as client:
+        found = [job async for job in client.jobs(limit, state=states or None)]
+    if json:
+        print(as_json(found))
+        return
+    rows = [[j["id"], j["state"], j["created_at"], f"{j['progress']:.0%}", _name(j)] for j in found]
+    table(["job", "state", "created", "progress", "file"], rows)
 
 
-async def job(id: str, data: str | None) -> None:
+async def job(id: str, verbose: bool, data: str | None) -> None:
     """A job as JSON."""
-    found = await _ask(data, f"/v1/audio/transcriptions/{id}")
-    print(msgspec.json.format(msgspec.json.encode(found)).decode())
+    async with connected(data) as client:
+        print(as_json(await client.job(id, format="verbose" if verbose else "json")))
 
 
-async def letters(limit: int, data: str | None) -> None:
-    """A table of the newest dead letters."""
-    found = await _ask(data, "/v1/dead-letters", limit=limit)
-    _table(
-        ["job", "engine", "given up", "error"],
-        [[d["job"], d["engine"], d["at"], d["error"]["message"]] for d in found["dead_letters"]],
-    )
+async def export(id: str, format: str, output: Path | None, data: str | None) -> None:
+    """A completed job's transcript."""
+    async with connected(data) as client:
+        if format in ("json", "verbose"):
+            text = as_json(await client.job(id, format=format)) + "\n"
+        else:
+            text = await client.export(id, format)
+    put(text, output)
 
 
-async def engines(data: str | None) -> None:
-    """A table of the engines that run."""
-    found = await _ask(data, "/v1/engines")
-    _table(
-        ["engine", "version", "stage", "instances", "models"],
-        [[e["id"], e["version"], e["stage"], str(len(e["instances"])), _models(e)] for e in found["engines"]],
-    )
+async def letters(limit: int, json: bool, data: str | None) -> None:
+    """The newest dead letters."""
+    async with connected(data) as client:
+        found = await client.dead_letters(limit)
+    if json:
+        print(as_json(found))
+        return
+    rows = [[d["job"], d["engine"], d["at"], d["error"]["message"]] for d in found]
+    table(["job", "engine", "given up", "error"], rows)
+
+
+async def engines(json: bool, data: str | None) -> None:
+    """The engines that run, and what waits for them."""
+    async with connected(data) as client:
+        found = await client.engines()
+        loads = [await client.load(engine["id"]) for engine in found]
+    if json:
+        print(as_json([engine | {"load": load} for engine, load in zip(found, loads, strict=True)]))
+        return
+    rows = [
+        [e["id"], e["version"], e["stage"], str(load["capacity"]), str(load["waiting"]), _models(e)]
+        for e, load in zip(found, loads, strict=True)
+    ]
+    table(["engine", "version", "stage", "instances", "waiting", "models"], rows)
+
+
+def why_not(job: Any) -> str:
+    """Why a job that has ended did not complete."""
+    message: str = job.get("error", {"message": f"Job {job['id']} was cancelled."})["message"]
+    return message
+
+
+def put(text: str, target: Path | None) -> None:
+    """Write a result to a file, or to stdout."""
+    if target is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        target.write_text(text)
+
+
+def _name(job: Any) -> str:
+    name: str = job.get("source", {}).get("filename", "")
+    return name
 
 
 def _models(engine: Any) -> str:
@@ -62,18 +88,3 @@ def _models(engine: Any) -> str:
     models: dict[str, Any] = engine.get("models", {})
     names = sorted(models, key=lambda name: not models[name].get("local", False))
     return ", ".join(name if models[name].get("local") else f"({name})" for name in names)
-
-
-async def _ask(data: str | None, path: str, **query: Any) -> Any:
-    async with Client(address(settings_.load(data=data))) as client:
-        return await client.ask(path, **query)
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> None:
-    """Show rows; ids are never cut, and in a pipe nothing is."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=column in {"job", "engine"}, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)

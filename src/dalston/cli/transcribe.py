@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,22 @@ from dalston_engine.types import Transcript
 from msgspec import Struct
 
 from dalston import settings as settings_
+from dalston.cli.board import board
+from dalston.cli.output import as_json, say
+from dalston.cli.show import put, why_not
 from dalston.formats import FORMATS
 from dalston.local.server import CannotStart, engine_ids, holder, locked, running
 from dalston.settings import Settings
 
 START_S = 60
+AT_ONCE = 8
+"""How many recordings are sent and followed at a time; the server works on as many as its engines can."""
+_NAMES = (
+    "aac ac3 aif aiff amr au avi caf flac flv m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg oga ogg ogv opus "
+    "ts wav weba webm wma wmv"
+)
+RECORDINGS = {f".{name}" for name in _NAMES.split()}
+"""The suffixes by which recordings are found in a folder; a file that is named is taken whatever its name."""
 
 
 class Wish(Struct, frozen=True):
@@ -40,24 +52,36 @@ class Wish(Struct, frozen=True):
         return {name: value for name, value in given.items() if value} | words
 
 
-async def transcribe(files: list[Path], wish: Wish, data: str | None) -> None:
-    """Transcribe `files` in order; raises DalstonError after the last when one has failed."""
+async def transcribe(given: list[Path], wish: Wish, data: str | None) -> None:
+    """Transcribe recordings, transcripts in their order; raises DalstonError at the end when one failed."""
     settings = settings_.load(data=data)
-    targets = [_target(path, wish, len(files) > 1) for path in files]
+    files = recordings(given)
+    targets = _targets(files, wish)
     failures = []
     async with _server(settings, wish.model or "") as (url, engines):
-        from dalston.cli.client import Client
+        from dalston.client import Client, ServerSaid
 
         async with Client(url) as client:
-            await client.ask("/ready", wait=START_S, engines=",".join(engines), loading=True)
-            jobs = [await client.submit(path, wish.fields) for path in files]
-            for path, job, target in zip(files, jobs, targets, strict=True):
-                with _progress(path.name) as seen:
-                    ended = await client.follow(job["id"], seen)
-                if ended["state"] == "completed":
-                    _put(render(ended, wish.format), target)
-                else:
-                    failures.append(f"{path.name}: {ended['error']['message']}")
+            await client.ready(wait=START_S, engines=",".join(engines), loading=True)
+            with board(len(files)) as show:
+                at_once = asyncio.Semaphore(AT_ONCE)
+
+                async def job_of(path: Path) -> Any:
+                    async with at_once:
+                        job = await client.submit(path, **wish.fields)
+                        return await client.follow(job["id"], show(path.name))
+
+                ends = [asyncio.create_task(job_of(path)) for path in files]
+                for path, end, target in zip(files, ends, targets, strict=True):
+                    try:
+                        ended = await end
+                    except ServerSaid as refusal:
+                        failures.append(f"{path.name}: {refusal.message}")
+                        continue
+                    if ended["state"] == "completed":
+                        put(render(ended, wish.format), target)
+                    else:
+                        failures.append(f"{path.name}: {why_not(ended)}")
     if failures:
         raise DalstonError("\n".join(failures))
 
@@ -65,26 +89,43 @@ async def transcribe(files: list[Path], wish: Wish, data: str | None) -> None:
 def render(job: Any, format: str) -> str:
     """A completed job in one of the output formats."""
     if format == "json":
-        return msgspec.json.format(msgspec.json.encode(job)).decode() + "\n"
+        return as_json(job) + "\n"
     return FORMATS[format](msgspec.convert(job, Transcript))
 
 
-def _target(path: Path, wish: Wish, several: bool) -> Path | None:
+def recordings(given: Sequence[Path]) -> list[Path]:
+    """The files that are named, and the recordings in named folders; raises DalstonError for none."""
+    found = []
+    for path in given:
+        inside = [path] if not path.is_dir() else sorted(p for p in path.rglob("*") if is_recording(p))
+        if not inside:
+            raise DalstonError(f"{path} holds no recording: no file in it has the name of one.")
+        found += inside
+    return found
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a file in a folder is one by its name."""
+    return path.suffix.lower() in RECORDINGS and not path.name.startswith(".") and path.is_file()
+
+
+def _targets(files: Sequence[Path], wish: Wish) -> list[Path | None]:
+    """Where each transcript goes; recordings whose names differ in their suffix alone keep it."""
     if wish.output is None:
-        return None
-    if several or wish.output.is_dir():
-        wish.output.mkdir(parents=True, exist_ok=True)
-        suffix = "txt" if wish.format == "text" else wish.format
-        return wish.output / f"{path.stem}.{suffix}"
-    return wish.output
-
-
-def _put(text: str, target: Path | None) -> None:
-    if target is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    else:
-        target.write_text(text)
+        return [None] * len(files)
+    if len(files) == 1 and not wish.output.is_dir():
+        return [wish.output]
+    wish.output.mkdir(parents=True, exist_ok=True)
+    suffix = "txt" if wish.format == "text" else wish.format
+    whose: dict[str, set[Path]] = defaultdict(set)
+    for path in files:
+        whose[path.stem].add(path.resolve())
+        whose[path.name].add(path.resolve())
+    for path in files:
+        if len(whose[path.name]) > 1:
+            raise DalstonError(f"Several recordings are named {path.name}; give each folder its own -o.")
+    names = [path.stem if len(whose[path.stem]) == 1 else path.name for path in files]
+    return [wish.output / f"{name}.{suffix}" for name in names]
 
 
 @contextlib.asynccontextmanager
@@ -99,7 +140,7 @@ async def _server(settings: Settings, preload: str) -> AsyncIterator[tuple[str, 
         own = msgspec.structs.replace(
             settings, data=str(run), models=models, redis_url="", port=0, log_level="WARNING"
         )
-        async with running(own, _say, logs=run, preload=preload) as (server, _):
+        async with running(own, say, logs=run, preload=preload) as (server, _):
             try:
                 yield server.url, engine_ids(own)
             except DalstonError as error:
@@ -130,35 +171,3 @@ def _tail(logs: Path) -> str:
         for path in sorted(logs.glob("*.log"))
         for line in path.read_text().splitlines()[-5:]
     )
-
-
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable[[Any], None]]:
-    """Shows a job's progress on stderr: a bar on a terminal, a line a stage in a pipe."""
-    if not sys.stderr.isatty():
-        yield _Lines(name)
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=1.0)
-        yield lambda job: bar.update(task, completed=job["progress"])
-
-
-class _Lines:
-    """One line for every stage that starts."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.told: set[str] = set()
-
-    def __call__(self, job: Any) -> None:
-        for stage in job["stages"]:
-            if stage["state"] not in {"waiting", "skipped"} and stage["stage"] not in self.told:
-                self.told.add(stage["stage"])
-                _say(f"{self.name}: {stage['stage']} ({stage['engine']})")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

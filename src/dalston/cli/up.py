@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from typing import Any
 
 from dalston_engine.process import log_to_stderr
 
 from dalston import settings as settings_
-from dalston.cli.client import Client
+from dalston.cli.output import say
+from dalston.client import Client
 from dalston.local.server import engine_ids, running
 
 START_S = 120
@@ -31,10 +31,5 @@ async def serve(**given: Any) -> None:
 
 async def _announce(url: str, engines: list[str]) -> None:
     async with Client(url) as client:
-        await client.ask("/ready", wait=START_S, engines=",".join(engines))
+        await client.ready(wait=START_S, engines=",".join(engines))
     say(f"dalston is ready at {url}  ({', '.join(engines)})")
-
-
-def say(text: str) -> None:
-    """A line for the person at the terminal."""
-    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,21 @@
+"""The server that a command talks to: the one that runs for a data folder."""
+
+from __future__ import annotations
+
+from dalston import settings as settings_
+from dalston.client import Client, NoServer
+from dalston.local.server import holder
+from dalston.settings import Settings
+
+
+def address(settings: Settings) -> str:
+    """Where the server of this data folder listens; raises NoServer."""
+    running = holder(settings.folder)
+    if running is None:
+        raise NoServer(f"No server runs for {settings.folder}. Start one with `dalston up`.")
+    return running.url
+
+
+def connected(data: str | None) -> Client:
+    """A client of the server of this data folder; raises NoServer."""
+    return Client(address(settings_.load(data=data)))

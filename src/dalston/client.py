@@ -1,0 +1,211 @@
+"""The native API from Python, as `dalston.Client`; the command line uses it too.
+
+    async with dalston.Client() as client:
+        job = await client.transcribe("talk.mp3", language="en")
+        print(job["text"])
+
+Jobs are what the server answers: dictionaries, see `GET /v1/audio/transcriptions/{id}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+import msgspec
+from dalston_engine.errors import DalstonError
+
+URL = "http://127.0.0.1:8765"
+PATH = "/v1/audio/transcriptions"
+ENDED = {"completed", "failed", "cancelled"}
+FOLLOW_S = 0.4
+"""How long one look at a running job may take; its end is told at once."""
+AGAIN_S = 0.2
+"""The pause before a gateway that has ended is asked again."""
+
+
+class ServerSaid(DalstonError):
+    """The server refused, or a job did not complete; `code` and `status` are the server's."""
+
+
+class NoServer(DalstonError):
+    """No server is running."""
+
+    code, retryable = "no_server", False
+
+
+class HungUp(DalstonError):
+    """The gateway ended before it answered; the server starts it again, and accepted jobs go on."""
+
+    code = "hung_up"
+
+
+class Client:
+    """Calls to one server; raises ServerSaid for a refusal, NoServer or HungUp for no answer."""
+
+    def __init__(self, url: str = URL) -> None:
+        self.url = url
+        headers, timeout = {"x-dalston-api": "native"}, httpx2.Timeout(None)
+        self._http = httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    # Recordings
+
+    async def submit(self, path: str | os.PathLike[str], **fields: Any) -> Any:
+        """Upload a recording; returns its job at once. `fields` are the form's: model, language, …"""
+        with Path(path).open("rb") as file:  # noqa: ASYNC230
+            files = {"file": (Path(path).name, file)}
+            return _read(await self._send("POST", PATH, data=_texts(fields), files=files))
+
+    async def transcribe(self, path: str | os.PathLike[str], **fields: Any) -> Any:
+        """Upload a recording and wait; returns the completed job, or raises ServerSaid saying why not."""
+        job = await self.follow((await self.submit(path, **fields))["id"])
+        if job["state"] == "completed":
+            return job
+        error = job.get("error") or {"code": "cancelled", "message": f"Job {job['id']} was cancelled."}
+        raise ServerSaid(error["message"], code=error["code"], status=error.get("status", 0))
+
+    # Jobs
+
+    async def job(self, id: str, wait: float = 0, format: str = "json") -> Any:
+        """A job after at most `wait` seconds; `format`: json or verbose."""
+        return await self.ask(f"{PATH}/{id}", wait=wait, format=format)
+
+    async def follow(self, id: str, seen: Callable[[Any], None] = lambda _: None) -> Any:
+        """A job once it has ended, however long that takes; `seen` is told of every look at it."""
+        while True:
+            found = await self.job(id, wait=FOLLOW_S)
+            seen(found)
+            if found["state"] in ENDED:
+                return found
+
+    async def export(self, id: str, format: str) -> str:
+        """A completed job's transcript as text, srt or vtt."""
+        answer = await self._patient(f"{PATH}/{id}", format=format)
+        return answer.text
+
+    async def stage(self, id: str, stage: str) -> Any:
+        """What a stage's tasks have left so far."""
+        return await self.ask(f"{PATH}/{id}", stage=stage)
+
+    async def jobs(self, limit: int | None = None, **filters: Any) -> AsyncIterator[Any]:
+        """Jobs, newest first, page by page; filters: state, created_after, created_before."""
+        query: dict[str, Any] = {"limit": min(limit or 1000, 1000), **filters}
+        told = 0
+        while True:
+            page = await self.ask(PATH, **query)
+            for job in page["jobs"]:
+                yield job
+                told += 1
+                if told == limit:
+                    return
+            if "next" not in page:
+                return
+            query["after"] = page["next"]
+
+    async def cancel(self, id: str) -> Any:
+        """End a job now and keep it."""
+        return _read(await self._send("POST", f"{PATH}/{id}/cancel"))
+
+    async def retry(self, id: str) -> Any:
+        """Run again what did not complete of a failed or cancelled job."""
+        return _read(await self._send("POST", f"{PATH}/{id}/retry"))
+
+    async def delete(self, id: str) -> None:
+        """Remove a job with its recording and its transcript."""
+        _read(await self._send("DELETE", f"{PATH}/{id}"))
+
+    # The server
+
+    async def engines(self) -> Any:
+        """The engines that run."""
+        return (await self.ask("/v1/engines"))["engines"]
+
+    async def load(self, engine: str) -> Any:
+        """How much waits and runs for an engine."""
+        return await self.ask(f"/v1/engines/{engine}/load")
+
+    async def dead_letters(self, limit: int = 100) -> Any:
+        """The tasks that were given up, newest first."""
+        return (await self.ask("/v1/dead-letters", limit=limit))["dead_letters"]
+
+    async def ready(self, wait: float = 0, **query: Any) -> None:
+        """Return once a recording would be transcribed; raises ServerSaid saying what is missing."""
+        await self.ask("/ready", wait=wait, **query)
+
+    async def events(self, job: str | None = None, after: str | None = None) -> AsyncIterator[Any]:
+        """Every change of a job or a task as it happens; goes on where it was when the gateway falls."""
+        while True:
+            headers = {"last-event-id": after} if after else {}
+            query = {"job": job} if job else {}
+            with contextlib.suppress(HungUp):
+                async with self._stream("/v1/events", query, headers) as lines:
+                    async for line in lines:
+                        if line.startswith("data: "):
+                            change = msgspec.json.decode(line.removeprefix("data: "))
+                            after = change["id"]
+                            yield change
+            await asyncio.sleep(AGAIN_S)
+
+    async def ask(self, path: str, **query: Any) -> Any:
+        """GET a path as JSON, again if the gateway falls meanwhile."""
+        return _read(await self._patient(path, **query))
+
+    async def _patient(self, path: str, **query: Any) -> httpx2.Response:
+        while True:
+            with contextlib.suppress(HungUp):
+                answer = await self._send("GET", path, params=_texts(query))
+                if answer.is_error:
+                    _read(answer)
+                return answer
+            await asyncio.sleep(AGAIN_S)
+
+    async def _send(self, method: str, path: str, **content: Any) -> httpx2.Response:
+        with _told(self.url):
+            return await self._http.request(method, path, **content)
+
+    @contextlib.asynccontextmanager
+    async def _stream(
+        self, path: str, query: dict[str, str], headers: dict[str, str]
+    ) -> AsyncIterator[AsyncIterator[str]]:
+        with _told(self.url):
+            async with self._http.stream("GET", path, params=query, headers=headers) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    _read(answer)
+                yield answer.aiter_lines()
+
+
+@contextlib.contextmanager
+def _told(url: str) -> Any:
+    """Errors of the connection as ours."""
+    try:
+        yield
+    except httpx2.ConnectError:
+        raise NoServer(f"No server listens at {url}. Start one with `dalston up`.") from None
+    except httpx2.TransportError:
+        raise HungUp from None
+
+
+def _texts(fields: dict[str, Any]) -> dict[str, Any]:
+    """Values as forms and queries have them; None is left out."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
+
+
+def _read(answer: httpx2.Response) -> Any:
+    content: Any = msgspec.json.decode(answer.content) if answer.content else None
+    if answer.is_error:
+        error = content["error"]
+        raise ServerSaid(error["message"], code=error["code"], status=answer.status_code)
+    return content

@@ -1,0 +1,66 @@
+"""`dalston.Client`, as a program uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import dalston
+from dalston.client import NoServer, ServerSaid
+from tests.e2e.conftest import Server
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_recording_is_transcribed_in_three_lines(server: Server, meeting: Path) -> None:
+    async with dalston.Client(server.url) as client:
+        job = await client.transcribe(meeting, model="fake", text="three lines", word_timestamps=True)
+        assert job["text"] == "three lines"
+        assert await client.export(job["id"], "text") == "three lines\n"
+        (transcribed,) = (await client.stage(job["id"], "transcribe"))["tasks"]
+        assert transcribed["engine"] == "fake"
+
+
+async def test_a_refusal_has_the_servers_code_and_sentence(server: Server, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"nothing")
+    async with dalston.Client(server.url) as client:
+        with pytest.raises(ServerSaid) as refused:
+            await client.transcribe(bad, model="fake")
+        assert (refused.value.code, refused.value.status) == ("invalid_audio", 422)
+        with pytest.raises(ServerSaid) as unknown:
+            await client.export("f00", "srt")
+        assert (unknown.value.code, unknown.value.status) == ("not_found", 404)
+
+
+async def test_jobs_come_page_by_page(server: Server, meeting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with dalston.Client(server.url) as client:
+        made = [(await client.transcribe(meeting, model="fake"))["id"] for _ in range(3)]
+        assert [job["id"] async for job in client.jobs(2)] == [made[2], made[1]]
+        everything = [job["id"] async for job in client.jobs(state=["completed"])]
+        assert everything[:3] == made[::-1]
+        assert len(everything) == len(set(everything))
+        cancelled = (await client.submit(meeting, model="fake", seconds=600))["id"]
+        assert (await client.cancel(cancelled))["state"] == "cancelled"
+        assert (await client.retry(cancelled))["state"] in {"queued", "running"}
+        await client.delete(cancelled)
+        assert cancelled not in [job["id"] async for job in client.jobs(3)]
+
+
+async def test_events_are_followed(server: Server, meeting: Path) -> None:
+    async with dalston.Client(server.url) as client:
+        job = (await client.submit(meeting, model="fake"))["id"]
+        told = []
+        async for change in client.events(job, after="0-1"):
+            told.append((change.get("task"), change["state"]))
+            if told[-1] == (None, "completed"):
+                break
+        assert told[0] == (None, "queued")
+        assert ("transcribe", "running") in told
+
+
+async def test_no_server_is_said(tmp_path: Path) -> None:
+    async with dalston.Client("http://127.0.0.1:9") as client:
+        with pytest.raises(NoServer, match="Start one with `dalston up`"):
+            await client.engines()
