@@ -19,6 +19,7 @@ import dalston
 from dalston.errors import BadRequest, Unavailable
 from dalston.gateway import events, fleet, metrics, transcriptions
 from dalston.gateway.native import error_json
+from dalston.gateway.openapi import ERRORS, describe
 from dalston.gateway.state import opened
 from dalston.settings import Settings
 
@@ -34,8 +35,15 @@ def create_app(settings: Settings) -> FastAPI:
             yield
 
     app = FastAPI(
-        title="Dalston", version=dalston.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Dalston",
+        summary="Self-hosted audio transcription: the native API",
+        version=dalston.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=ERRORS,
     )
+    describe(app)
     # A page of the open web that has its name resolve to this machine does not get in.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     app.state.metrics = metrics.Metrics()

@@ -11,6 +11,8 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import StreamingResponse
 
 from dalston.errors import BadRequest
+from dalston.gateway.examples import EVENT
+from dalston.gateway.openapi import plain
 from dalston.gateway.state import State
 from dalston.store.events import Change, Events
 
@@ -22,7 +24,12 @@ HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 _PLACE = re.compile(r"\d{1,20}-\d{1,20}")
 
 
-@router.get("/v1/events", summary="Follow changes")
+@router.get(
+    "/v1/events",
+    summary="Follow changes",
+    response_class=StreamingResponse,
+    responses=plain("Changes, without end", "text/event-stream", EVENT),
+)
 async def events(
     request: Request,
     job: Annotated[str | None, Query(description="Only changes of this job")] = None,

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from dalston.errors import NotFound, Unavailable
 from dalston.gateway import native
+from dalston.gateway.openapi import answer
 from dalston.gateway.state import State
 from dalston.store.fleet import engines as running
 from dalston.store.letters import letters
@@ -24,7 +25,12 @@ POLL_S = 0.02
 """How often a caller that waits for the start is served a new look at the fleet."""
 
 
-@router.get("/v1/engines", summary="List engines", tags=["engines"])
+@router.get(
+    "/v1/engines",
+    summary="List engines",
+    tags=["engines"],
+    responses=answer("Engines", "The engines alive now"),
+)
 async def list_engines(request: Request) -> Response:
     """The engines alive now: what each can do, its options, its instances."""
     found = await running(State.of(request).redis)
@@ -32,7 +38,12 @@ async def list_engines(request: Request) -> Response:
     return _json({"engines": listed})
 
 
-@router.get("/v1/engines/{engine}/load", summary="Read an engine's load")
+@router.get(
+    "/v1/engines/{engine}/load",
+    summary="Read an engine's load",
+    tags=["engines"],
+    responses=answer("Load", "What waits and runs"),
+)
 async def read_load(request: Request, engine: str) -> Response:
     """How much waits and runs for an engine, and how many tasks its instances work on at once."""
     redis = State.of(request).redis
@@ -44,20 +55,30 @@ async def read_load(request: Request, engine: str) -> Response:
     return _json(found | {"capacity": alive.get(engine, 0)})
 
 
-@router.get("/v1/dead-letters", summary="List dead letters", tags=["engines"])
+@router.get(
+    "/v1/dead-letters",
+    summary="List dead letters",
+    tags=["engines"],
+    responses=answer("DeadLetters", "Newest first"),
+)
 async def list_letters(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Response:
     """Tasks that were given up after their last attempt, newest first; retry their jobs to try again."""
     found = await letters(State.of(request).redis, limit)
     return _json({"dead_letters": [native.letter(letter) for letter in found]})
 
 
-@router.get("/health", summary="Liveness", tags=["health"])
+@router.get("/health", summary="Liveness", tags=["health"], responses=answer("Status", "It serves requests"))
 async def health() -> Response:
     """200 while this process serves requests; asks nobody else."""
     return _json({"status": "ok"})
 
 
-@router.get("/ready", summary="Readiness", tags=["health"])
+@router.get(
+    "/ready",
+    summary="Readiness",
+    tags=["health"],
+    responses=answer("Status", "A recording would be transcribed now"),
+)
 async def ready(
     request: Request,
     wait: Annotated[float, Query(ge=0, le=600)] = 0,

@@ -16,6 +16,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dalston.gateway.examples import METRIC
+from dalston.gateway.openapi import plain
 from dalston.gateway.state import State
 from dalston.store.client import Client
 from dalston.store.fleet import Engine, engines
@@ -64,7 +66,12 @@ class Watched:
         await self.app(scope, receive, watched)
 
 
-@router.get("/metrics", summary="Metrics for Prometheus")
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses=plain("Prometheus' text format", "text/plain", METRIC),
+)
 async def metrics(request: Request) -> Response:
     """Queues, engines, jobs and this gateway's answers in Prometheus' text format."""
     redis, own = State.of(request).redis, request.app.state.metrics

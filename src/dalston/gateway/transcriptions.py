@@ -20,6 +20,7 @@ from dalston.errors import Conflict, NotFound, UploadTooLarge
 from dalston.formats import FORMATS
 from dalston.gateway import native
 from dalston.gateway.dialects import refuse_foreign
+from dalston.gateway.openapi import TEXTS, answer
 from dalston.gateway.state import State
 from dalston.gateway.upload import Upload
 from dalston.orchestrator.plan import plan
@@ -30,7 +31,6 @@ from dalston.store.listing import Place, Wanted, page
 router = APIRouter(prefix="/v1/audio/transcriptions", tags=["transcriptions"])
 
 JobState = Literal["queued", "running", "completed", "failed", "cancelled"]
-TEXTS = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 
 _FORM = {
     "type": "object",
@@ -58,6 +58,8 @@ _FORM = {
     "",
     status_code=202,
     summary="Submit a recording",
+    responses=answer("Job", "Accepted: it will run, whatever happens", 202)
+    | answer("Job", "With `wait=true`: it has ended; `format` gives its transcript alone", texts=True),
     openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def submit(request: Request) -> Response:
@@ -85,7 +87,13 @@ async def submit(request: Request) -> Response:
     return await _ended(state, await state.jobs.wait(job), format)
 
 
-@router.get("/{job}", summary="Read a job")
+@router.get(
+    "/{job}",
+    summary="Read a job",
+    responses=answer(
+        "Job", "The job, or that stage's tasks, or the transcript alone", instead="Stage", texts=True
+    ),
+)
 async def read(
     request: Request,
     job: str,
@@ -101,7 +109,7 @@ async def read(
     return await _shown(state, found, format)
 
 
-@router.get("", summary="List jobs")
+@router.get("", summary="List jobs", responses=answer("Jobs", "A page of jobs"))
 async def list_jobs(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
@@ -121,13 +129,18 @@ async def list_jobs(
     return _json(msgspec.json.encode(told | ({"next": str(found.next)} if found.next else {})))
 
 
-@router.post("/{job}/cancel", summary="Cancel a job")
+@router.post("/{job}/cancel", summary="Cancel a job", responses=answer("Job", "The job, cancelled"))
 async def cancel(request: Request, job: str) -> Response:
     """End a job now and keep it; a running engine stops at its next report of progress."""
     return _json(native.job_json(await State.of(request).jobs.cancel(job)))
 
 
-@router.post("/{job}/retry", status_code=202, summary="Retry a job")
+@router.post(
+    "/{job}/retry",
+    status_code=202,
+    summary="Retry a job",
+    responses=answer("Job", "The job, at work again", 202),
+)
 async def retry(request: Request, job: str) -> Response:
     """Run those tasks of a failed or cancelled job again that did not complete."""
     return _json(native.job_json(await State.of(request).jobs.retry(job)), 202, job)

@@ -1,0 +1,159 @@
+"""The OpenAPI document: schemas from the types that answers are made of, with examples.
+
+Answers are encoded by msgspec, so FastAPI does not know their shape; routes name it with `answer`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from functools import cache
+from typing import Any
+
+import msgspec
+from dalston_engine.types import Card, Media, Transcript
+from fastapi import FastAPI
+from msgspec import Struct
+
+from dalston.gateway import examples
+from dalston.orchestrator.request import TranscribeRequest
+from dalston.store.events import Change
+from dalston.store.fleet import Instance
+from dalston.store.jobs import Job, StageResult
+from dalston.store.letters import Letter
+from dalston.store.load import Load
+
+TYPES: tuple[type[Struct], ...] = (
+    *(Job, Transcript, Media, StageResult, TranscribeRequest),
+    *(Card, Instance, Load, Letter, Change),
+)
+TEXTS = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
+"""What a transcript's formats are called on the wire."""
+TIMES = ("created_at", "finished_at", "at")
+TAGS = [
+    {"name": "transcriptions", "description": "Recordings in, transcripts out"},
+    {"name": "engines", "description": "What does the work"},
+    {"name": "events", "description": "What changes, as it changes"},
+    {"name": "health", "description": "For supervisors and monitoring"},
+]
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def answer(
+    schema: str, description: str, status: int = 200, instead: str = "", texts: bool = False
+) -> dict[int | str, dict[str, Any]]:
+    """A route's answer: a schema by its name with the example of that name, or one `instead`, or `texts`."""
+    rule = _ref(schema) if not instead else {"anyOf": [_ref(schema), _ref(instead)]}
+    content: dict[str, Any] = {"application/json": {"schema": rule, "example": examples.ALL[schema]}}
+    content |= {kind: {"schema": {"type": "string"}} for kind in TEXTS.values()} if texts else {}
+    return {status: {"description": description, "content": content}}
+
+
+def plain(description: str, kind: str, example: str) -> dict[int | str, dict[str, Any]]:
+    """A route's answer that is text."""
+    content = {kind: {"schema": {"type": "string"}, "example": example}}
+    return {200: {"description": description, "content": content}}
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": answer("Error", "The request is at fault; `message` says what, which, and what to do.")[200],
+    "5XX": answer("Error", "The server cannot do it now, or failed.")[200],
+}
+"""What every route may answer besides."""
+
+
+def describe(app: FastAPI) -> None:
+    """Let the application tell the schemas that its routes name."""
+    generated = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generated()
+        document["tags"] = TAGS
+        document["components"] = {"schemas": schemas()}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+@cache
+def schemas() -> dict[str, Any]:
+    """Every schema by its name."""
+    _, found = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
+    known = {kind.__name__: kind for kind in _reached(TYPES)}
+    for name, schema in found.items():
+        told = documented(known[name]) if name in known else {}
+        for field, rule in list(schema.get("properties", {}).items()):
+            rule = _present(rule)
+            if field in TIMES:
+                rule = {"type": "string", "format": "date-time"}
+            schema["properties"][field] = rule | ({"description": told[field]} if field in told else {})
+    job, transcript = found["Job"], found["Transcript"]
+    job["properties"] = transcript["properties"] | job["properties"]
+    job["properties"] |= {
+        "request": _ref("TranscribeRequest") | {"description": "What was asked for; with `format=verbose`"},
+        "media": _ref("Media") | {"description": "What the source is; with `format=verbose`"},
+    }
+    job["description"] = (
+        "A job; the transcript's fields appear once it is completed. What was not measured is absent."
+    )
+    engine = found.pop("Card")
+    engine["properties"]["instances"] = _list("Instance")
+    found["Load"]["properties"]["capacity"] = {"type": "integer", "description": "Tasks worked on at once"}
+    return found | {
+        "Engine": engine,
+        "Jobs": _object(jobs=_list("Job"), next={"type": "string", "description": "`after` of what follows"}),
+        "Stage": _object(id={"type": "string"}, tasks=_list("StageResult")),
+        "Engines": _object(engines=_list("Engine")),
+        "DeadLetters": _object(dead_letters=_list("Letter")),
+        "Status": _object(status={"type": "string"}),
+        "Error": _object(error=_object(
+            code={"type": "string"}, message={"type": "string"},
+            job={"type": "string", "description": "The job that failed, if there is one"},
+        )),
+    }  # fmt: skip
+
+
+def documented(kind: type) -> dict[str, str]:
+    """The text below each field of a class, as its source has it."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        if not base.__module__.startswith("dalston"):
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, text in zip(tree.body, tree.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                assert isinstance(field.target, ast.Name)
+                found[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
+    return found
+
+
+def _reached(types: tuple[type, ...]) -> set[type]:
+    """The struct types that these are made of, themselves included."""
+    found: set[type] = set()
+    waiting: list[Any] = list(types)
+    while waiting:
+        one = waiting.pop()
+        waiting += getattr(one, "__args__", ())
+        if isinstance(one, type) and issubclass(one, Struct) and one not in found:
+            found.add(one)
+            waiting += [field.type for field in msgspec.structs.fields(one)]
+    return found
+
+
+def _present(rule: dict[str, Any]) -> dict[str, Any]:
+    """A field's schema without null: what is not known is absent."""
+    choices = [one for one in rule.get("anyOf", []) if one != {"type": "null"}]
+    return choices[0] if len(choices) == 1 else rule
+
+
+def _list(name: str) -> dict[str, Any]:
+    return {"type": "array", "items": _ref(name)}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties}
