@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-from bench import cold, health, long, memory, size, speed, throughput
+from bench import cold, health, long, memory, observe, size, speed, throughput
 from bench.figure import Figure, table
 from bench.server import ROOT
 
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "cold": cold.run,
     "memory": memory.run,
     "health": health.run,
+    "observe": observe.run,
     "throughput": throughput.run,
     "sdk": size.run,
 }
