@@ -39,10 +39,7 @@ def run(quick: bool) -> Iterator[Figure]:
             observed = _spent(pids, seconds, server)
     yield Figure("observe: an idle server, part of a core", alone * 100, "%")
     yield Figure(
-        f"observe: {LISTENERS} listeners and scrapes add, part of a core",
-        (observed - alone) * 100,
-        "%",
-        1,
+        f"observe: {LISTENERS} listeners and scrapes add, part of a core", (observed - alone) * 100, "%", 1
     )
     yield Figure(f"observe: memory of {LISTENERS} listeners", growth, "MB", 20)
 

@@ -23,7 +23,7 @@ GROUP = "engines"
 """The consumer group of every engine queue."""
 
 JOB = Key("dalston:job:{job}", "hash", "job", "submit, claim, settle, sweep, cancel, finish, revive, replan")
-"""State, run, owner, request, times, error, its tasks, count of open ones, version of the plan."""
+"""State, run, owner, request, trace, times, error, its tasks, count of open ones, version of the plan."""
 
 TASK = Key("dalston:task:{task}", "hash", "job", "every script but heartbeat and tidy")
 """State, attempt, claim token, engine, queue entry, needs, dependents, params, times, error."""
@@ -47,7 +47,7 @@ DEAD = Key("dalston:dead:{engine}", "stream", "permanent", "settle, sweep, fail,
 """Dead letters: tasks that were given up, capped."""
 
 SWEEP = Key("dalston:sweep", "hash", "permanent", "sweep")
-"""When the last sweep was, and from when on leases count."""
+"""When the last sweep was, from when on leases count, how many were taken back."""
 
 EVENTS = Key("dalston:events", "stream", "permanent", "every script")
 """Transitions, capped, for observers only."""
@@ -59,7 +59,7 @@ ENGINE = Key("dalston:engine:{engine}", "hash", "permanent", "heartbeat")
 """An engine's capability card, and when any instance was last heard from."""
 
 INSTANCE = Key("dalston:engine:{engine}:{instance}", "hash", "heartbeat", "heartbeat")
-"""One running engine: state, tasks settled, last heartbeat."""
+"""One running engine: state, what it has done since it started, last heartbeat."""
 
 JOBS = Key("dalston:jobs", "zset", "permanent", "submit, forget")
 """Jobs by creation."""

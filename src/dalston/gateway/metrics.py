@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from dalston_engine import keys
 from fastapi import APIRouter, Request, Response
@@ -29,19 +30,38 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 OUTCOMES = ("completed", "failed", "retry", "postponed", "released", "cancelled", "lost")
 
 
+def families() -> list[tuple[str, str, str, tuple[str, ...]]]:
+    """Every metric but those of the process: name, type, what it is, labels."""
+    own = Metrics(process=False)
+    gathered: list[Any] = [*own.registry.collect(), *_jobs(0, 0, 0, 0), *_queues([], {}), *_work([])]
+    labels: dict[str, Any] = {"dalston_http_request_seconds": own.labels}
+    return [
+        (
+            one.name,
+            one.type,
+            one.documentation,
+            labels.get(one.name) or tuple(getattr(one, "_labelnames", ())),
+        )
+        for one in gathered
+    ]
+
+
 class Metrics:
     """One gateway's own numbers."""
 
-    def __init__(self) -> None:
+    labels = ("method", "route", "status")
+
+    def __init__(self, process: bool = True) -> None:
         self.registry = CollectorRegistry()
         self.answers = Histogram(
             "dalston_http_request_seconds",
             "From a request to the beginning of its answer",
-            ["method", "route", "status"],
+            self.labels,
             buckets=BUCKETS,
             registry=self.registry,
         )
-        ProcessCollector(registry=self.registry)
+        if process:
+            ProcessCollector(registry=self.registry)
 
 
 class Watched:
@@ -98,11 +118,15 @@ async def _of_jobs(redis: Client) -> list[Metric]:
         pipe.zcard(keys.DELAYED())
         pipe.hget(keys.SWEEP(), "reclaimed")
         listed, active, delayed, reclaimed = await pipe.execute()
+    return _jobs(listed, active, delayed, int(reclaimed or 0))
+
+
+def _jobs(listed: int, active: int, delayed: int, reclaimed: int) -> list[Metric]:
     return [
         GaugeMetricFamily("dalston_jobs", "Jobs that are kept", listed),
         GaugeMetricFamily("dalston_jobs_active", "Jobs that have not ended", active),
         GaugeMetricFamily("dalston_tasks_delayed", "Tasks that wait to be tried again", delayed),
-        CounterMetricFamily("dalston_leases_lost", "Leases that ran out: dead engines", int(reclaimed or 0)),
+        CounterMetricFamily("dalston_leases_lost", "Leases that ran out: dead engines", reclaimed),
     ]
 
 

@@ -5,9 +5,6 @@ Answers are encoded by msgspec, so FastAPI does not know their shape; routes nam
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from functools import cache
 from typing import Any
 
@@ -16,6 +13,7 @@ from dalston_engine.types import Card, Media, Transcript
 from fastapi import FastAPI
 from msgspec import Struct
 
+from dalston.docstrings import of_fields
 from dalston.gateway import examples
 from dalston.orchestrator.request import TranscribeRequest
 from dalston.store.events import Change
@@ -85,7 +83,7 @@ def schemas() -> dict[str, Any]:
     _, found = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
     known = {kind.__name__: kind for kind in _reached(TYPES)}
     for name, schema in found.items():
-        told = documented(known[name]) if name in known else {}
+        told = of_fields(known[name]) if name in known else {}
         for field, rule in list(schema.get("properties", {}).items()):
             rule = _present(rule)
             if field in TIMES:
@@ -115,21 +113,6 @@ def schemas() -> dict[str, Any]:
             job={"type": "string", "description": "The job that failed, if there is one"},
         )),
     }  # fmt: skip
-
-
-def documented(kind: type) -> dict[str, str]:
-    """The text below each field of a class, as its source has it."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__[:-1]):
-        if not base.__module__.startswith("dalston"):
-            continue
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        assert isinstance(tree, ast.ClassDef)
-        for field, text in zip(tree.body, tree.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                assert isinstance(field.target, ast.Name)
-                found[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
-    return found
 
 
 def _reached(types: tuple[type, ...]) -> set[type]:
