@@ -44,6 +44,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The engines that `dalston up` starts, by folder name."""
     engines_path: str = ""
     """More folders of engines, separated as in PATH."""
+    environments: str = ""
+    """The folder for environments of engines whose own is not for writing; empty for the user's own."""
     max_upload: str = "5GB"
     """The largest accepted recording."""
     keep: Annotated[int, Meta(ge=60)] = 86_400

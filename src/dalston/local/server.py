@@ -50,7 +50,10 @@ async def running(
     data = settings.folder
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(data), _listening(settings) as listener:
-        engines = [environments.find(name, settings.engines_path) for name in engine_ids(settings)]
+        engines = [
+            environments.find(name, settings.engines_path, settings.environments)
+            for name in engine_ids(settings)
+        ]
         for engine in engines:
             await asyncio.to_thread(engine.install, say)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
