@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 
 import uvicorn
+from dalston_engine.errors import DalstonError
 from dalston_engine.process import follow_parent, log_to_stderr
 
 from dalston import settings as settings_
@@ -14,6 +16,7 @@ from dalston.gateway.app import create_app
 
 def main() -> None:
     settings = settings_.load()
+    settings_.refuse_open(settings)
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
@@ -31,4 +34,7 @@ def main() -> None:
 if __name__ == "__main__":
     follow_parent()
     log_to_stderr()
-    main()
+    try:
+        main()
+    except DalstonError as error:
+        sys.exit(f"gateway: {error.message}")
