@@ -135,8 +135,10 @@ def _sdk() -> list[str]:
 
 
 def _uv(*args: str) -> None:
-    from uv import find_uv_bin
-
+    try:
+        from uv import find_uv_bin
+    except ImportError:  # as in the server's image
+        raise InstallFailed("Engines cannot be installed here: there is no uv.") from None
     _run([find_uv_bin(), *args, "--quiet"])
 
 
