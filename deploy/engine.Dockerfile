@@ -51,5 +51,5 @@ ENV PATH=/opt/engine/.venv/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/t
     DALSTON_DATA=/data DALSTON_MODELS=/models
 USER 10001:10001
 VOLUME ["/data", "/models"]
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "/opt/engine/healthy.py", "engine"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python", "/opt/engine/healthy.py", "engine"]
 ENTRYPOINT ["python", "/opt/engine/engine.py"]

@@ -1,6 +1,6 @@
 """Whether what a container runs is well: exit code 0, or one line and 1.
 
-The gateway answers; a Redis answers; an orchestrator has swept lately; this container's engine was
+The gateway answers; an orchestrator has swept lately; this container's engine was
 heard from lately. Any orchestrator's sweep counts, since none has a name.
 """
 
@@ -28,11 +28,6 @@ def gateway() -> bool:
         return False
 
 
-def redis() -> bool:
-    with connect(address()) as client:
-        return bool(client.ping())
-
-
 def orchestrator() -> bool:
     with connect(address()) as client:
         return now(client) - float(client.hget(keys.SWEEP(), "at") or 0) < LATELY_MS
@@ -57,7 +52,7 @@ def now(client: Any) -> float:
 if __name__ == "__main__":
     what = sys.argv[1]
     try:
-        well = {"gateway": gateway, "redis": redis, "orchestrator": orchestrator, "engine": engine}[what]()
+        well = {"gateway": gateway, "orchestrator": orchestrator, "engine": engine}[what]()
     except AWAY:
         well = False
     sys.exit(0 if well else f"{what} is not well")

@@ -151,7 +151,7 @@ def is_shut() -> None:
             and refused
             and host["CapDrop"] == ["ALL"]
             and ports == ({"127.0.0.1"} if service == "gateway" else set()),
-            f"{service}: user {user}, read-only, no capabilities, listens on {', '.join(ports) or 'no port'}",
+            f"{service}: user {user}, read-only, no capabilities, published: {', '.join(ports) or 'no'}",
         )
     for service in SERVICES:
         until(partial(well, service), f"{service} is healthy")
