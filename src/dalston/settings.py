@@ -16,6 +16,8 @@ from dalston_engine.errors import DalstonError
 from msgspec import Meta, Struct
 
 PREFIX = "DALSTON_"
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+"""Files that Docker and Podman put into every container."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TIMES = {"S": 1, "M": 60, "H": 3600, "D": 86_400}
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -32,6 +34,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     """The address to listen on."""
+    behind: Literal["", "container-network"] = ""
+    """`container-network`: this is a container whose port its host publishes on loopback alone, so that
+    `host` may be any address without keys; empty: nothing is in front."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8765
     """The port to listen on; 0 for any free one."""
     data: str = "~/.local/share/dalston"
@@ -44,6 +49,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The engines that `dalston up` starts, by folder name."""
     engines_path: str = ""
     """More folders of engines, separated as in PATH."""
+    environments: str = ""
+    """The folder for environments of engines whose own is not for writing; empty for the user's own."""
     max_upload: str = "5GB"
     """The largest accepted recording."""
     keep: Annotated[int, Meta(ge=60)] = 86_400
@@ -126,6 +133,22 @@ def load(**given: Any) -> Settings:
     if problems:
         raise BadSettings("\n".join(problems))
     return msgspec.convert({name: value for name, (value, _) in found.items()}, Settings, strict=False)
+
+
+def refuse_open(settings: Settings) -> None:
+    """Raise BadSettings where others than this host could reach a server that has no keys."""
+    if settings.host in LOOPBACK:
+        return
+    if settings.behind != "container-network":
+        raise BadSettings(
+            f"Listening on {settings.host} would let others in without a key, and this version has "
+            "no keys yet: listen on 127.0.0.1."
+        )
+    if not any(Path(mark).exists() for mark in CONTAINER_MARKS):
+        raise BadSettings(
+            "DALSTON_BEHIND is container-network, but this is no container, so others could get in "
+            "without a key: unset it and listen on 127.0.0.1."
+        )
 
 
 def environment(settings: Settings) -> dict[str, str]:

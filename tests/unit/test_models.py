@@ -98,6 +98,13 @@ def test_weights_whose_package_is_missing_come_from_the_hub_or_are_unavailable(s
         assert models(site).find("absent") == "org/absent"
 
 
+def test_weights_that_cannot_be_put_anywhere_come_from_the_hub(site: Path) -> None:
+    found = models(site)
+    (site.parent / "full").touch()
+    found.installed = site.parent / "full" / "weights"  # no folder can be made here, as on a read-only disk
+    assert found.find("packaged") == "org/packaged"
+
+
 @pytest.mark.parametrize("name", ["remote", "some/other"])
 def test_nothing_is_fetched_offline(site: Path, name: str) -> None:
     with pytest.raises(ModelUnavailable, match="DALSTON_OFFLINE"):

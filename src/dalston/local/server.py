@@ -23,7 +23,7 @@ from dalston import settings as settings_
 from dalston.local import environments, valkey
 from dalston.local.environments import EngineFolder
 from dalston.local.supervisor import Program, Supervisor
-from dalston.settings import LOOPBACK, Settings
+from dalston.settings import Settings
 
 ENGINE_NICE = 5
 """Engines yield to the gateway, so that it answers while every core transcribes."""
@@ -50,7 +50,10 @@ async def running(
     data = settings.folder
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(data), _listening(settings) as listener:
-        engines = [environments.find(name, settings.engines_path) for name in engine_ids(settings)]
+        engines = [
+            environments.find(name, settings.engines_path, settings.environments)
+            for name in engine_ids(settings)
+        ]
         for engine in engines:
             await asyncio.to_thread(engine.install, say)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -98,11 +101,7 @@ def locked(data: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
-    if settings.host not in LOOPBACK:
-        raise CannotStart(
-            f"Listening on {settings.host} would let others in without a key, and this version has "
-            "no keys yet: listen on 127.0.0.1."
-        )
+    settings_.refuse_open(settings)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     with listener:

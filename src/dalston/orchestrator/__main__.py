@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 
+from dalston_engine.errors import DalstonError
 from dalston_engine.process import follow_parent, log_to_stderr
 
 from dalston import settings as settings_
@@ -33,4 +35,7 @@ async def main() -> None:
 if __name__ == "__main__":
     follow_parent()
     log_to_stderr()
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except DalstonError as error:
+        sys.exit(f"orchestrator: {error.message}")
