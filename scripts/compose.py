@@ -11,7 +11,18 @@ from dalston.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
-FIXED = {"host", "port", "behind", "data", "models", "redis_url", "engines", "engines_path", "environments"}
+FIXED = {
+    "url",
+    "host",
+    "port",
+    "behind",
+    "data",
+    "models",
+    "redis_url",
+    "engines",
+    "engines_path",
+    "environments",
+}
 """Settings that the file itself decides; every other one is passed on if it is set."""
 
 HEAD = """\

@@ -39,6 +39,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     `host` may be any address without keys; empty: nothing is in front."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8765
     """The port to listen on; 0 for any free one."""
+    url: str = ""
+    """Where the server is that commands talk to; empty: the one that runs for the data folder."""
     data: str = "~/.local/share/dalston"
     """The folder with jobs, models and the embedded server's state."""
     models: str = ""

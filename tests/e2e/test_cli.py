@@ -124,6 +124,13 @@ def test_folders_and_several_files_are_transcribed_in_their_order(
     assert "holds no recording" in dalston(*run, empty).stderr
 
 
+def test_a_server_elsewhere_is_named_by_its_url(server: Server, tmp_path: Path, meeting: Path) -> None:
+    run: list[str | Path] = ["transcribe", "--data", tmp_path, "--model", "fake", meeting]
+    assert dalston(*run, DALSTON_URL=server.url).stdout == "a scripted answer\n"
+    assert not list(tmp_path.iterdir())
+    assert "fake" in dalston("engines", "--data", tmp_path, DALSTON_URL=server.url).stdout
+
+
 def test_config_tells_values_and_sources(tmp_path: Path) -> None:
     shown = dalston("config", DALSTON_PORT="9999", DALSTON_REDIS_URL="redis://me:secret@host").stdout
     assert "9999" in shown

@@ -1,4 +1,4 @@
-"""The server that a command talks to: the one that runs for a data folder."""
+"""The server that a command talks to: the one at `DALSTON_URL`, or that runs for a data folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dalston.settings import Settings
 
 
 def address(settings: Settings) -> str:
-    """Where the server of this data folder listens; raises NoServer."""
+    """Where the server is that the settings name; raises NoServer."""
+    if settings.url:
+        return settings.url
     running = holder(settings.folder)
     if running is None:
         raise NoServer(f"No server runs for {settings.folder}. Start one with `dalston up`.")
@@ -17,5 +19,5 @@ def address(settings: Settings) -> str:
 
 
 def connected(data: str | None) -> Client:
-    """A client of the server of this data folder; raises NoServer."""
+    """A client of that server; raises NoServer."""
     return Client(address(settings_.load(data=data)))

@@ -20,6 +20,7 @@ from msgspec import Struct
 from dalston import settings as settings_
 from dalston.cli.board import board
 from dalston.cli.output import as_json, say
+from dalston.cli.server import address
 from dalston.cli.show import put, why_not
 from dalston.formats import FORMATS
 from dalston.local.server import CannotStart, engine_ids, holder, locked, running
@@ -130,10 +131,9 @@ def _targets(files: Sequence[Path], wish: Wish) -> list[Path | None]:
 
 @contextlib.asynccontextmanager
 async def _server(settings: Settings, preload: str) -> AsyncIterator[tuple[str, list[str]]]:
-    """The server that runs for this data folder, or one of our own for as long as this lasts."""
-    found = holder(settings.folder)
-    if found is not None:
-        yield found.url, []
+    """The server that the settings name or that runs, or one of our own for as long as this lasts."""
+    if settings.url or holder(settings.folder):
+        yield address(settings), []
         return
     with _run_folder(settings.folder) as run:
         models = settings.models or str(settings.folder / "models")
