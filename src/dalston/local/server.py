@@ -118,22 +118,33 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
+def surroundings(settings: Settings) -> dict[str, str]:
+    """What every process of the server is told by its environment."""
+    redis = settings.redis_url or valkey.url(settings.folder)
+    return settings_.environment(settings) | {
+        "DALSTON_REDIS_URL": redis, "DALSTON_DATA": str(settings.folder)
+    }  # fmt: skip
+
+
+def engine_surroundings(engine: EngineFolder, common: dict[str, str], preload: str = "") -> dict[str, str]:
+    """What an engine's process is told; what its manifest wants gives way to the operator's."""
+    env = common | {k: v for k, v in engine.manifest.env.items() if k not in os.environ}
+    return env | {"DALSTON_PRELOAD": preload} if engine.manifest.models else env
+
+
 def _programs(
     settings: Settings, engines: list[EngineFolder], listener: socket.socket, preload: str
 ) -> list[Program]:
     """Slow starters first: what takes longest decides when the server is ready."""
     data = settings.folder
-    redis = settings.redis_url or valkey.url(data)
-    common = settings_.environment(settings) | {"DALSTON_REDIS_URL": redis, "DALSTON_DATA": str(data)}
+    common = surroundings(settings)
     descriptor = listener.fileno()
     programs = []
     if not settings.redis_url:
         advice = f"{data / 'redis' / 'server.log'} says why; if it cannot read its files: `dalston rebuild`."
         programs.append(Program("valkey", valkey.command(data), last=True, advice=advice))
     for engine in sorted(engines, key=lambda engine: not engine.manifest.models):
-        env = common | {k: v for k, v in engine.manifest.env.items() if k not in os.environ}
-        if engine.manifest.models:
-            env |= {"DALSTON_PRELOAD": preload}
+        env = engine_surroundings(engine, common, preload)
         programs.append(Program(engine.manifest.id, engine.command, env, ENGINE_NICE))
     python = [sys.executable, "-m"]
     gateway = common | {"DALSTON_SOCKET_FD": str(descriptor)}

@@ -1,0 +1,80 @@
+"""`dalston engine …`: make, install, test and start engines. What these do is in the layers below."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from dalston_engine.errors import DalstonError
+
+engine = typer.Typer(help="Make, install, test and start engines.", no_args_is_help=True)
+
+Place = Annotated[str, typer.Argument(metavar="NAME|PATH", help="An engine's id, or its folder.")]
+
+
+class NoServer(DalstonError):
+    """There is no server to work for."""
+
+    code, retryable = "no_server", False
+
+
+@engine.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="The engine's id: small letters, digits, dashes.")],
+    stage: Annotated[str, typer.Option(help="What it does: prepare, transcribe or merge.")] = "transcribe",
+    folder: Annotated[Path | None, typer.Option(help="Where to make it; ./NAME when absent.")] = None,
+) -> None:
+    """Make the folder of a new engine that works as it stands."""
+    from dalston.local.new import make
+
+    target = folder or Path(name)
+    make(name, stage, target)
+    place = shlex.quote(str(target) if os.sep in str(target) else f"./{target}")
+    print(f"{target / 'engine.py'} is the code, {target / 'pyproject.toml'} the manifest.")
+    print(f"Test it: dalston engine test {place}")
+    print(f"Let it work for the running server: dalston engine start {place}")
+
+
+@engine.command("install")
+def install(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME|PATH]...", help="Ids or folders; all when absent.")
+    ] = None,
+) -> None:
+    """Build engine environments; afterwards nothing is fetched."""
+    from dalston.cli.doctor import install
+
+    install(names or [])
+
+
+@engine.command("start")
+def start(
+    engine: Place,
+    data: Annotated[str | None, typer.Option(help="The data folder of the server to work for.")] = None,
+    redis_url: Annotated[str | None, typer.Option(help="Its Redis, when it is not the embedded one.")] = None,
+) -> None:
+    """Run one more instance of an engine for a running server, until Ctrl-C.
+
+    Ctrl-C drains it: the task at hand goes back to its queue at its next progress call.
+    """
+    from dalston import settings as settings_
+    from dalston.local import environments, valkey
+    from dalston.local.server import ENGINE_NICE, engine_surroundings, holder, surroundings
+
+    settings = settings_.load(data=data, redis_url=redis_url)
+    found = environments.at(engine, settings.engines_path)
+    embedded = holder(settings.folder) and valkey.socket_path(settings.folder).exists()
+    if not settings.redis_url and not embedded:
+        raise NoServer(
+            f"No server with a Redis of its own runs for {settings.folder}. Start one with `dalston up`, "
+            "name its data folder with --data, or its Redis with --redis-url."
+        )
+    found.install(lambda text: print(text, file=sys.stderr, flush=True))
+    env = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH"}}
+    env |= engine_surroundings(found, surroundings(settings))
+    os.nice(ENGINE_NICE)
+    os.execve(found.command[0], found.command, env)  # noqa: S606
