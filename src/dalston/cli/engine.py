@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from dalston_engine.errors import DalstonError
+from dalston_engine.manifest import BadManifest
 
 engine = typer.Typer(help="Make, install, test and start engines.", no_args_is_help=True)
 
@@ -49,6 +50,40 @@ def install(
     from dalston.cli.doctor import install
 
     install(names or [])
+
+
+@engine.command("test")
+def check(
+    engine: Place,
+    model: Annotated[str | None, typer.Option(help="A model's id; the default one when absent.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("-o", "--option", help="NAME=VALUE, for every task.")
+    ] = None,
+    recording: Annotated[
+        Path | None, typer.Option(help="16 kHz mono 16-bit WAV, in place of tones and noise.", exists=True)
+    ] = None,
+) -> None:
+    """Check that an engine does what every engine must, on a server of its own.
+
+    One line a check; exit code 1 when one failed.
+    """
+    from dalston import settings as settings_
+    from dalston.conformance.suite import conforms
+    from dalston.local import environments
+
+    pairs = (word.partition("=") for word in option or [])
+    params = {name: value for name, _, value in pairs} | ({"model": model} if model else {})
+    try:
+        found = environments.at(engine, settings_.load().engines_path)
+    except BadManifest as error:
+        print(f"✗ manifest: {error.message}")
+        raise typer.Exit(1) from None
+    if not conforms(found, params, lambda text: print(text, flush=True), _quote, recording):
+        raise typer.Exit(1)
+
+
+def _quote(words: str) -> None:
+    print(f"\nThe engine's last lines:\n{words}", file=sys.stderr, flush=True)
 
 
 @engine.command("start")
