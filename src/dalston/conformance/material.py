@@ -46,7 +46,7 @@ def recording(path: Path | None = None) -> Material:
 
     def sample(t: float) -> float:
         part, within = int(t), t % 1
-        if within > 0.8:
+        if within > 0.79:
             return 0.0
         tone = math.sin(2 * math.pi * 110 * (part + 1) * t)
         return 0.4 * (tone if part % 2 == 0 else chance.uniform(-1, 1))
