@@ -140,6 +140,19 @@ def engines(data: Data = None) -> None:
 
 
 @app.command()
+def logs(
+    names: Annotated[list[str] | None, typer.Argument(help="Processes or engines; all when absent.")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is written.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", help="How many of the last lines.")] = 200,
+    data: Data = None,
+) -> None:
+    """Show what the processes of the server wrote."""
+    from dalston.cli.logs import logs
+
+    logs(names or [], follow, lines, data)
+
+
+@app.command()
 def config() -> None:
     """Show the settings in force and where each came from."""
     from dalston.cli.doctor import config

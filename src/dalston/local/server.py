@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import socket
 import sys
@@ -22,6 +23,7 @@ from msgspec import Struct
 from dalston import settings as settings_
 from dalston.local import environments, valkey
 from dalston.local.environments import EngineFolder
+from dalston.local.logbook import Logbook
 from dalston.local.supervisor import Program, Supervisor
 from dalston.settings import LOOPBACK, Settings
 
@@ -49,13 +51,13 @@ async def running(
     """Run the server as long as the context lasts; raises CannotStart or what a part raises."""
     data = settings.folder
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(data), _listening(settings) as listener:
+    with locked(data), _listening(settings) as listener, _book(data, logs) as book:
         engines = [environments.find(name, settings.engines_path) for name in engine_ids(settings)]
         for engine in engines:
             await asyncio.to_thread(engine.install, say)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{host}:{listener.getsockname()[1]}"
-        supervisor = Supervisor(logs)
+        supervisor = Supervisor(logs, book)
         try:
             for program in _programs(settings, engines, listener, preload):
                 await supervisor.start(program)
@@ -65,6 +67,21 @@ async def running(
         finally:
             (data / "server.json").unlink(missing_ok=True)
             await supervisor.stop()
+
+
+@contextlib.contextmanager
+def _book(data: Path, logs: Path | None) -> Iterator[Logbook | None]:
+    """The log of the server and of this process, unless every process has a file of its own."""
+    if logs is not None:
+        yield None
+        return
+    book = Logbook(data / "logs")
+    logging.getLogger("dalston").addHandler(book)
+    try:
+        yield book
+    finally:
+        logging.getLogger("dalston").removeHandler(book)
+        book.end()
 
 
 def engine_ids(settings: Settings) -> list[str]:
