@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dalston.cli.completion import job_ids
 from dalston.cli.engine import engine
 
 app = typer.Typer(
@@ -21,7 +22,7 @@ app.add_typer(engine, name="engine")
 dead = typer.Typer(help="Tasks that were given up after their last attempt.", no_args_is_help=True)
 app.add_typer(dead, name="dead")
 
-Jobs = Annotated[list[str], typer.Argument(help="Job ids.")]
+Jobs = Annotated[list[str], typer.Argument(help="Job ids.", autocompletion=job_ids)]
 Data = Annotated[str | None, typer.Option(help="The data folder.")]
 
 
@@ -71,7 +72,7 @@ def jobs(limit: Annotated[int, typer.Option(help="How many, newest first.")] = 2
 
 
 @app.command()
-def job(id: str, data: Data = None) -> None:
+def job(id: Annotated[str, typer.Argument(autocompletion=job_ids)], data: Data = None) -> None:
     """Show a job as JSON, with its transcript once it is completed."""
     from dalston.cli.show import job
 

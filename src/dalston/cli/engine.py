@@ -12,9 +12,13 @@ import typer
 from dalston_engine.errors import DalstonError
 from dalston_engine.manifest import BadManifest
 
+from dalston.cli.completion import engine_ids
+
 engine = typer.Typer(help="Make, install, test and start engines.", no_args_is_help=True)
 
-Place = Annotated[str, typer.Argument(metavar="NAME|PATH", help="An engine's id, or its folder.")]
+Place = Annotated[
+    str, typer.Argument(metavar="NAME|PATH", help="An engine's id, or its folder.", autocompletion=engine_ids)
+]
 
 
 class NoServer(DalstonError):
@@ -43,7 +47,10 @@ def new(
 @engine.command("install")
 def install(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME|PATH]...", help="Ids or folders; all when absent.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME|PATH]...", help="Ids or folders; all when absent.", autocompletion=engine_ids
+        ),
     ] = None,
 ) -> None:
     """Build engine environments; afterwards nothing is fetched."""
