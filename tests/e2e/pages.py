@@ -1,7 +1,8 @@
 """The pages of the docs as somebody follows them: every command, every file, in order.
 
-An indented block is commands. A fenced block of Python is the content of the file that the text before
-it names. A fenced block of text is what the command before it has printed, `…` for anything.
+An indented block is commands. A fenced block of Python or TOML is the content of the file that the
+paragraph before it names, if it names one. A fenced block of text is what the command before it has
+printed, `…` for anything.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import httpx2
@@ -29,6 +31,7 @@ NOT_RUN = {
     "make setup": "has been run, else there would be no test",
 }
 """Commands that a test cannot run, and why; a page may have no others that are left out."""
+FILES = {"```python", "```toml"}
 STAYS = re.compile(r"dalston (up|engine start)\b")
 """Commands in a terminal of their own: they run until Ctrl-C."""
 ALONE = re.compile(r"dalston (rebuild|up)\b")
@@ -48,22 +51,23 @@ class Step(Struct):
 def steps(page: Path) -> list[Step]:
     """All steps of a page, in order."""
     found: list[Step] = []
-    said, fence, block = "", "", list[str]()
-    for line in [*page.read_text().splitlines(), ""]:
+    paragraph, fence, block = "", "", list[str]()
+    for line, following in pairwise([*page.read_text().splitlines(), "", ""]):
         if line.startswith("```"):
-            if fence in {"```python", "```toml"}:
-                name = re.findall(r"`([\w./-]+/[\w.]+)`", said)[-1]
-                found.append(Step("file", "\n".join(block) + "\n", name))
+            names = re.findall(r"`([\w./-]+/[\w.]+)`", paragraph)
+            if fence in FILES and names:
+                found.append(Step("file", "\n".join(block) + "\n", names[-1]))
             elif fence == "```text":
                 found.append(Step("output", "\n".join(block)))
             fence, block = ("" if fence else line), []
         elif fence:
             block.append(line)
-        elif line.startswith("    "):
+        elif line.startswith("    ") or (not line and following.startswith("    ")):
             block.append(line.strip())
         else:
             found += [Step("command", one) for one in commands("\n".join(block))]
-            said, block = said + line + "\n", []
+            block = []
+            paragraph = paragraph + line if line or following.startswith("```") else ""
     return found
 
 
@@ -90,6 +94,7 @@ class Reader:
         for step in steps(page):
             match step.kind:
                 case "file":
+                    (self.root / step.name).parent.mkdir(parents=True, exist_ok=True)
                     (self.root / step.name).write_text(step.text)
                 case "output":
                     self._compare(step.text)
@@ -109,6 +114,10 @@ class Reader:
         bare = command.split("  #")[0].strip()
         if bare in NOT_RUN:
             self.left_out.append(bare)
+            return
+        if bare.startswith("export "):
+            name, value = bare.removeprefix("export ").split("=", 1)
+            self.env[name] = value
             return
         if ALONE.search(bare):
             assert set(self.close()) <= {0}

@@ -9,7 +9,11 @@ import pytest
 
 from tests.e2e.pages import NOT_RUN, ROOT, Reader, commands, steps
 
-TUTORIALS = ROOT / "docs" / "tutorial"
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
+    ROOT / "docs" / "how-to" / "write-an-engine.md",
+]
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(TUTORIALS.glob("*.md"))], ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_every_command_of_the_page_works(reader: Reader, page: Path) -> None:
     reader.follow(page)
     assert set(reader.close()) <= {0}
@@ -34,7 +38,7 @@ def test_pages_are_read_as_people_read_them(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "Say:\n\n    echo a \\\n         b   # why\n    echo c\n\n```text\na …\n```\n\n"
-        "Into `x/y.py`:\n\n```python\npass\n```\n\n```\n picture\n```\n"
+        "Into `x/y.py`:\n\n```python\npass\n```\n\nAs in\n\n```python\nno file\n```\n\n```\n picture\n```\n"
     )
     found = [(step.kind, step.text, step.name) for step in steps(page)]
     assert found == [

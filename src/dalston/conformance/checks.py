@@ -190,7 +190,9 @@ class Checks:
         return "another instance completed the task at the second attempt"
 
     def discreet(self) -> str:
-        """Its log says nothing of what was said."""
+        """Its log and its errors say nothing of what was said."""
+        if any(text in error for error in self.bench.errors for text in (MARKER, str(self.bench.data))):
+            raise Failed("an error message holds text of a transcript, of an option, or a path of the server")
         log = self.bench.log.read_text(errors="replace")
         if any(text in log for text in self.said):
             raise Failed("its log holds text of a transcript or of an option, which is personal")

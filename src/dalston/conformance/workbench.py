@@ -74,6 +74,8 @@ class Workbench:
         self.settings = msgspec.structs.replace(own, offline=settings_.load().offline)
         self.files = Files(self.data)
         self.redis: Any = connect(self.settings.redis_url)
+        self.errors: list[str] = []
+        """What the engine's tasks have failed with."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -152,7 +154,9 @@ class Workbench:
         """What became of a task with that material and those options."""
         task = self.submit(material, params)
         self.until(lambda: self.look(task).state in ENDED, f"the task with {material.name}")
-        return self.look(task)
+        attempt = self.look(task)
+        self.errors += [attempt.error.message] if attempt.error else []
+        return attempt
 
     def held(self, task: str) -> bool:
         """Wait until the task is held, or has ended; whether it is held."""
