@@ -5,6 +5,7 @@ A check returns a note on what it saw, and raises Failed with a sentence on what
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import wave
@@ -29,6 +30,8 @@ DRAIN_S = 60.0
 """How long a process may take to end once it has nothing to finish."""
 BLUR_S = 0.5
 """How far times may lie outside the recording: models count in steps."""
+IMPOSSIBLE = "impossible"
+"""A value for options that take no text."""
 PHRASE = 3
 """Words that make a text long enough to be recognised in a log."""
 SERVER_FAULT = 500
@@ -55,7 +58,10 @@ class Checks:
         if done.returncode:
             raise Failed(f"`engine.py` with a recording ended with {done.returncode}: {_last(done.stderr)}")
         result = self._decoded(done.stdout.encode())
-        pause = max(float(_last(done.stderr)), 0.0)
+        numbers = re.findall(r"^-?\d+\.\d+(?:e-\d+)?$", done.stderr, re.MULTILINE)
+        if not numbers:
+            raise Failed("it ended its process before its work was done")
+        pause = max(float(numbers[-1]), 0.0)
         if pause > PAUSE_S:
             raise Failed(f"its other threads could not run for {pause:.1f} s; {PAUSE_S:.0f} s are allowed")
         return f"prints a {type(result).__name__}; other threads waited {pause:.2f} s at most"
@@ -72,7 +78,7 @@ class Checks:
         vague = [name for name, rule in rules.items() if not _understood(rule)]
         if vague:
             raise Failed(
-                f"the server cannot check the type of: {', '.join(vague)}; see 'Options' in the docs"
+                f"the server cannot check the type of: {', '.join(vague)}; see docs/how-to/write-an-engine.md"
             )
         without = [name for name, rule in rules.items() if "default" not in rule]
         if without:
@@ -116,7 +122,7 @@ class Checks:
         rules = self.card.params.get("properties", {})
         strict = [name for name, rule in rules.items() if not _takes_text(rule)]
         for name in strict:
-            attempt = self.bench.ended(self.recording, self.params | {name: MARKER})
+            attempt = self.bench.ended(self.recording, self.params | {name: IMPOSSIBLE})
             if attempt.state != "failed" or not attempt.error or attempt.error.code != "invalid_option":
                 raise Failed(f"a wrong value for {name} was not refused: {_why(attempt)}")
         return f"an unknown one is refused{', and wrong values of ' + ', '.join(strict) if strict else ''}"
