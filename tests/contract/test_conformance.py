@@ -114,10 +114,16 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "short.wav"
 
 
+ENGINES: dict[str, dict[str, Any]] = {"prepare": {}, "final-merger": {}, "fake": {"seconds": 0.1}}
+WITH_SPEECH = {"faster-whisper": {"model": "tiny.en"}}
+
+
+def test_no_engine_of_the_project_is_left_out() -> None:
+    assert {engine.manifest.id for engine in environments.everywhere("")} == {*ENGINES, *WITH_SPEECH}
+
+
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(
-    ("id", "params"), [("prepare", {}), ("final-merger", {}), ("fake", {"seconds": 0.1})]
-)
+@pytest.mark.parametrize(("id", "params"), ENGINES.items())
 def test_the_engines_of_the_project_conform(id: str, params: dict[str, Any]) -> None:
     lines = checked(environments.find(id, ""), **params)
     assert list(lines) == CHECKS
@@ -125,8 +131,9 @@ def test_the_engines_of_the_project_conform(id: str, params: dict[str, Any]) -> 
 
 
 @pytest.mark.timeout(300)
-def test_an_engine_with_a_real_model_conforms(speech: Path) -> None:
-    lines = checked(environments.find("faster-whisper", ""), speech, model="tiny.en")
+@pytest.mark.parametrize(("id", "params"), WITH_SPEECH.items())
+def test_an_engine_with_a_real_model_conforms(id: str, params: dict[str, Any], speech: Path) -> None:
+    lines = checked(environments.find(id, ""), speech, **params)
     assert not failures(lines)
     assert "went back to its queue" in lines["cancel"]
     assert "words: 0" not in lines["recording"]
