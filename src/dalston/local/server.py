@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import socket
 import sys
@@ -22,6 +23,7 @@ from msgspec import Struct
 from dalston import settings as settings_
 from dalston.local import environments, valkey
 from dalston.local.environments import EngineFolder
+from dalston.local.logbook import Logbook
 from dalston.local.supervisor import Program, Supervisor
 from dalston.settings import Settings
 
@@ -49,7 +51,7 @@ async def running(
     """Run the server as long as the context lasts; raises CannotStart or what a part raises."""
     data = settings.folder
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(data), _listening(settings) as listener:
+    with locked(data), _listening(settings) as listener, _book(data, logs) as book:
         engines = [
             environments.find(name, settings.engines_path, settings.environments)
             for name in engine_ids(settings)
@@ -58,7 +60,7 @@ async def running(
             await asyncio.to_thread(engine.install, say)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{host}:{listener.getsockname()[1]}"
-        supervisor = Supervisor(logs)
+        supervisor = Supervisor(logs, book)
         try:
             for program in _programs(settings, engines, listener, preload):
                 await supervisor.start(program)
@@ -68,6 +70,21 @@ async def running(
         finally:
             (data / "server.json").unlink(missing_ok=True)
             await supervisor.stop()
+
+
+@contextlib.contextmanager
+def _book(data: Path, logs: Path | None) -> Iterator[Logbook | None]:
+    """The log of the server and of this process, unless every process has a file of its own."""
+    if logs is not None:
+        yield None
+        return
+    book = Logbook(data / "logs")
+    logging.getLogger("dalston").addHandler(book)
+    try:
+        yield book
+    finally:
+        logging.getLogger("dalston").removeHandler(book)
+        book.end()
 
 
 def engine_ids(settings: Settings) -> list[str]:
@@ -117,22 +134,33 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
+def surroundings(settings: Settings) -> dict[str, str]:
+    """What every process of the server is told by its environment."""
+    redis = settings.redis_url or valkey.url(settings.folder)
+    return settings_.environment(settings) | {
+        "DALSTON_REDIS_URL": redis, "DALSTON_DATA": str(settings.folder)
+    }  # fmt: skip
+
+
+def engine_surroundings(engine: EngineFolder, common: dict[str, str], preload: str = "") -> dict[str, str]:
+    """What an engine's process is told; what its manifest wants gives way to the operator's."""
+    env = common | {k: v for k, v in engine.manifest.env.items() if k not in os.environ}
+    return env | {"DALSTON_PRELOAD": preload} if engine.manifest.models else env
+
+
 def _programs(
     settings: Settings, engines: list[EngineFolder], listener: socket.socket, preload: str
 ) -> list[Program]:
     """Slow starters first: what takes longest decides when the server is ready."""
     data = settings.folder
-    redis = settings.redis_url or valkey.url(data)
-    common = settings_.environment(settings) | {"DALSTON_REDIS_URL": redis, "DALSTON_DATA": str(data)}
+    common = surroundings(settings)
     descriptor = listener.fileno()
     programs = []
     if not settings.redis_url:
         advice = f"{data / 'redis' / 'server.log'} says why; if it cannot read its files: `dalston rebuild`."
         programs.append(Program("valkey", valkey.command(data), last=True, advice=advice))
     for engine in sorted(engines, key=lambda engine: not engine.manifest.models):
-        env = common | {k: v for k, v in engine.manifest.env.items() if k not in os.environ}
-        if engine.manifest.models:
-            env |= {"DALSTON_PRELOAD": preload}
+        env = engine_surroundings(engine, common, preload)
         programs.append(Program(engine.manifest.id, engine.command, env, ENGINE_NICE))
     python = [sys.executable, "-m"]
     gateway = common | {"DALSTON_SOCKET_FD": str(descriptor)}

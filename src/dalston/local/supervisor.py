@@ -14,6 +14,7 @@ from pathlib import Path
 from dalston_engine.process import PARENT_PIPE
 from msgspec import Struct, field
 
+from dalston.local.logbook import Logbook
 from dalston.local.valkey import die_with_parent
 
 log = logging.getLogger("dalston.supervisor")
@@ -45,9 +46,9 @@ class Program(Struct):
 class Supervisor:
     """The processes of one `dalston up`."""
 
-    def __init__(self, logs: Path | None = None) -> None:
-        self.logs = logs
-        """Folder for the processes' output; None: this process's own stderr."""
+    def __init__(self, logs: Path | None = None, book: Logbook | None = None) -> None:
+        self.logs, self.book = logs, book
+        """Folder for the processes' output, a file each; or a book for it; neither: this process's stderr."""
         self.pids: dict[str, int] = {}
         self._keeping: dict[str, tuple[Program, asyncio.Task[None]]] = {}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -103,6 +104,10 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _output(self, name: str) -> Iterator[int]:
+        if self.book is not None:
+            with self.book.output(name) as descriptor:
+                yield descriptor
+            return
         if self.logs is None:
             yield 2
             return

@@ -1,0 +1,186 @@
+"""The project's engines, and new ones, pass the checks for engines; those that break a rule do not."""
+
+from __future__ import annotations
+
+import subprocess
+import wave
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dalston.conformance.suite import conforms
+from dalston.local import environments, new
+from dalston.local.environments import EngineFolder
+
+ROOT = Path(__file__).parents[2]
+CHECKS = [
+    "manifest", "environment", "alone", "card", "recording", "silence", "no sample", "damage", "options",
+    "free text", "life", "SIGTERM", "cancel", "kill -9", "log", "traces",
+]  # fmt: skip
+MANIFEST = """
+[project]
+name = "engine-broken"
+version = "1"
+dependencies = ["dalston-engine"]
+
+[tool.dalston]
+id = "broken"
+stage = "transcribe"
+"""
+CARELESS = """
+import logging, tempfile
+from pathlib import Path
+from dalston_engine import Audio, Engine, Segment, Transcript, serve
+
+class Careless(Engine):
+    '''Divides by nothing, swallows what progress raises, writes down what it hears, leaves files.'''
+
+    def transcribe(self, audio: Audio, prompt: str = "") -> Transcript:
+        loudest = 1 / max(audio.pcm() or b"\\0")
+        try:
+            self.progress(0.5)
+        except Exception:
+            pass
+        logging.getLogger("dalston.engine").info("heard: one two three four; %s", prompt)
+        Path(tempfile.mkstemp()[1]).write_text("left")
+        return Transcript(segments=[Segment(0.0, audio.duration, " one two three four")])
+
+serve(Careless)
+"""
+DYING = """
+import os, signal, sys, time
+from dalston_engine import Audio, Engine, Segment, Transcript, serve
+
+class Dying(Engine):
+    '''Cannot bear silence, nor to be asked to stop, nor to let other threads run.'''
+
+    def transcribe(self, audio: Audio) -> Transcript:
+        if not any(audio.pcm()):
+            os._exit(3)
+        if len(sys.argv) > 1:
+            sys.setswitchinterval(60)
+            end = time.monotonic() + 5.5
+            while time.monotonic() < end:
+                pass
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(9))
+        return Transcript(segments=[Segment(3.0, 2.0, " late")])
+
+serve(Dying)
+"""
+WRONG = """
+from dalston_engine import Audio, Engine, serve
+
+class Wrong(Engine):
+    '''Returns what is no transcript.'''
+
+    def transcribe(self, audio: Audio, table: dict[str, int] = {}) -> str:
+        return "text"
+
+serve(Wrong)
+"""
+
+
+def checked(engine: EngineFolder, recording: Path | None = None, **params: Any) -> dict[str, str]:
+    """Each check's name, and what was said of it with its mark."""
+    said: list[str] = []
+    fine = conforms(engine, params, said.append, said.append, recording)
+    assert fine is not any(line.startswith("✗") for line in said)
+    lines = [line for line in said if line[0] in "✓✗"]
+    return {line[2:].split(":", 1)[0]: line for line in lines}
+
+
+def failures(lines: dict[str, str]) -> dict[str, str]:
+    """Those that failed."""
+    return {name: line for name, line in lines.items() if line.startswith("✗")}
+
+
+def broken(folder: Path, code: str) -> EngineFolder:
+    (folder / "pyproject.toml").write_text(MANIFEST)
+    (folder / "engine.py").write_text(code)
+    return EngineFolder(folder)
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first seconds of the shipped recording, prepared."""
+    folder, found = tmp_path_factory.mktemp("speech"), environments.find("prepare", "")
+    found.install(print)
+    command = [*found.command, "--folder", str(folder), str(ROOT / "samples" / "meeting.flac")]
+    subprocess.run(command, check=True, capture_output=True)
+    with wave.open(str(folder / "audio.wav")) as whole, wave.open(str(folder / "short.wav"), "wb") as short:
+        short.setparams(whole.getparams())
+        short.writeframes(whole.readframes(6 * 16_000))
+    return folder / "short.wav"
+
+
+ENGINES: dict[str, dict[str, Any]] = {"prepare": {}, "final-merger": {}, "fake": {"seconds": 0.1}}
+WITH_SPEECH = {"faster-whisper": {"model": "tiny.en"}}
+
+
+def test_no_engine_of_the_project_is_left_out() -> None:
+    assert {engine.manifest.id for engine in environments.everywhere("")} == {*ENGINES, *WITH_SPEECH}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("id", "params"), ENGINES.items())
+def test_the_engines_of_the_project_conform(id: str, params: dict[str, Any]) -> None:
+    lines = checked(environments.find(id, ""), **params)
+    assert list(lines) == CHECKS
+    assert not failures(lines)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("id", "params"), WITH_SPEECH.items())
+def test_an_engine_with_a_real_model_conforms(id: str, params: dict[str, Any], speech: Path) -> None:
+    lines = checked(environments.find(id, ""), speech, **params)
+    assert not failures(lines)
+    assert "went back to its queue" in lines["cancel"]
+    assert "words: 0" not in lines["recording"]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("stage", new.stages())
+def test_a_new_engine_conforms_as_it_stands(tmp_path: Path, stage: str) -> None:
+    new.make("my-own", stage, tmp_path / "my-own")
+    lines = checked(environments.at(str(tmp_path / "my-own"), ""))
+    assert list(lines) == CHECKS
+    assert not failures(lines)
+
+
+@pytest.mark.timeout(180)
+def test_a_careless_engine_is_told_all_that_is_wrong(tmp_path: Path) -> None:
+    found = failures(checked(broken(tmp_path, CARELESS)))
+    assert found.keys() == {"silence", "no sample", "cancel", "log", "traces"}
+    assert "ZeroDivisionError. It would be tried again: raise BadInput" in found["silence"]
+    assert "let `Interrupted` through" in found["cancel"]
+    assert "temporary files" in found["traces"]
+
+
+@pytest.mark.timeout(180)
+def test_an_engine_that_dies_and_pauses_does_not_conform(tmp_path: Path) -> None:
+    found = failures(checked(broken(tmp_path, DYING)))
+    assert found.keys() == {"alone", "recording"}
+    assert "its other threads could not run for" in found["alone"]
+    code = DYING.replace("if len(sys.argv) > 1", "if False")
+    found = failures(checked(broken(tmp_path, code)))
+    assert "from 3.00 to 2.00 s" in found["recording"]
+    found = failures(checked(broken(tmp_path, code.replace("3.0, 2.0", "0.0, 2.0"))))
+    assert "the process ended with 3" in found["silence"]
+
+
+@pytest.mark.timeout(120)
+def test_an_engine_that_ends_badly_when_asked_to_stop_does_not_conform(tmp_path: Path) -> None:
+    code = DYING.replace("if len(sys.argv) > 1", "if False").replace("os._exit(3)", "pass")
+    found = failures(checked(broken(tmp_path, code.replace("3.0, 2.0", "0.0, audio.duration"))))
+    assert found.keys() == {"SIGTERM"}
+    assert "ended with 9" in found["SIGTERM"]
+
+
+@pytest.mark.timeout(120)
+def test_what_is_no_transcript_and_no_option_is_found(tmp_path: Path) -> None:
+    found = failures(checked(broken(tmp_path, WRONG)))
+    assert "returned no Transcript" in found["alone"]
+    code = WRONG.replace("import Audio,", "import Audio, Transcript,")
+    found = failures(checked(broken(tmp_path, code.replace('"text"', "Transcript(segments=[])"))))
+    assert "cannot check the type of: table" in found["card"]
