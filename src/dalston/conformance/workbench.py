@@ -127,8 +127,8 @@ class Workbench:
         ]
         plan[-1].engine, plan[-1].params = self.engine.manifest.id, given
         (self.files.create(job) / "source.wav").write_bytes(material.source)
-        SUBMIT(self.redis, job=job, run=1, owner="conformance", request="{}", high=None,
-               plan=msgspec.json.encode(plan).decode())  # fmt: skip
+        told = {"owner": "conformance", "created": 1, "request": "{}", "high": None, "trace": None}
+        SUBMIT(self.redis, job=job, run=1, plan=msgspec.json.encode(plan).decode(), **told)
         for name in names[:-1]:
             self._play(name, material)
         return f"{job}.{self.stage.name}"
