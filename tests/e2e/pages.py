@@ -95,7 +95,7 @@ class Reader:
             match step.kind:
                 case "file":
                     (self.root / step.name).parent.mkdir(parents=True, exist_ok=True)
-                    (self.root / step.name).write_text(step.text)
+                    (self.root / step.name).write_text(step.text.replace(f":{PORT}", f":{self.port}"))
                 case "output":
                     self._compare(step.text)
                 case "command":
@@ -125,7 +125,7 @@ class Reader:
             self._open(bare)
             return
         if re.search(r"\bID\b", bare):
-            bare = re.sub(r"\bID\b", self._job(), bare)
+            bare = re.sub(r"\bID\b", self._job(ended="dalston export" in bare), bare)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", bare],
             cwd=self.root,
@@ -148,13 +148,16 @@ class Reader:
         until(wanted, 120)
         assert process.poll() is None, f"{command}\n{log.read_text()}"
 
-    def _job(self) -> str:
-        """A job that still waits: there are others before it."""
+    def _job(self, ended: bool) -> str:
+        """A job that has ended, or one that still waits: there are others before it."""
         content = RECORDING.read_bytes()
         url = f"http://127.0.0.1:{self.port}/v1/audio/transcriptions"
         with httpx2.Client(headers={"x-dalston-api": "native"}, timeout=60) as client:
             answers = [client.post(url, files={"file": ("meeting.flac", content)}) for _ in range(5)]
-        return str(answers[-1].json()["id"])
+            job = str(answers[0 if ended else -1].json()["id"])
+            if ended:
+                assert client.get(f"{url}/{job}", params={"wait": 50}).json()["state"] == "completed"
+        return job
 
     def _compare(self, expected: str) -> None:
         for line in expected.splitlines():

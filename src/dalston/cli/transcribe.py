@@ -57,7 +57,7 @@ async def transcribe(given: list[Path], wish: Wish, data: str | None) -> None:
     """Transcribe recordings, transcripts in their order; raises DalstonError at the end when one failed."""
     settings = settings_.load(data=data)
     files = recordings(given)
-    targets = _targets(files, wish)
+    targets = _targets(files, wish, several=len(files) > 1 or given[0].is_dir())
     failures = []
     async with _server(settings, wish.model or "") as (url, engines):
         from dalston.client import Client, ServerSaid
@@ -110,11 +110,11 @@ def is_recording(path: Path) -> bool:
     return path.suffix.lower() in RECORDINGS and not path.name.startswith(".") and path.is_file()
 
 
-def _targets(files: Sequence[Path], wish: Wish) -> list[Path | None]:
+def _targets(files: Sequence[Path], wish: Wish, several: bool) -> list[Path | None]:
     """Where each transcript goes; recordings whose names differ in their suffix alone keep it."""
     if wish.output is None:
         return [None] * len(files)
-    if len(files) == 1 and not wish.output.is_dir():
+    if not several and not wish.output.is_dir():
         return [wish.output]
     wish.output.mkdir(parents=True, exist_ok=True)
     suffix = "txt" if wish.format == "text" else wish.format

@@ -127,7 +127,13 @@ class Workbench:
         ]
         plan[-1].engine, plan[-1].params = self.engine.manifest.id, given
         (self.files.create(job) / "source.wav").write_bytes(material.source)
-        told = {"owner": "conformance", "created": 1, "request": "{}", "high": None, "trace": None}
+        told: dict[str, Any] = {
+            "owner": "conformance",
+            "created": 1,
+            "request": "{}",
+            "high": None,
+            "trace": None,
+        }
         SUBMIT(self.redis, job=job, run=1, plan=msgspec.json.encode(plan).decode(), **told)
         for name in names[:-1]:
             self._play(name, material)
