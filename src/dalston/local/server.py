@@ -132,8 +132,7 @@ def _programs(
         programs.append(Program("valkey", valkey.command(data), last=True, advice=advice))
     for engine in sorted(engines, key=lambda engine: not engine.manifest.models):
         env = common | {k: v for k, v in engine.manifest.env.items() if k not in os.environ}
-        if engine.manifest.models:
-            env |= {"DALSTON_PRELOAD": preload}
+        env |= {"DALSTON_PRELOAD": preload if engine.manifest.models else ""}
         programs.append(Program(engine.manifest.id, engine.command, env, ENGINE_NICE))
     python = [sys.executable, "-m"]
     gateway = common | {"DALSTON_SOCKET_FD": str(descriptor)}
