@@ -143,9 +143,7 @@ class Prepare(Engine):
             if fall.signal == signal.SIGXCPU:
                 raise self.too_costly() from None
             if fall.signal in FAULTS:
-                raise BadInput(
-                    "The file makes the decoder crash: it is damaged.", code="invalid_audio"
-                ) from None
+                raise BadInput("The file crashes the decoder: it is damaged.", code="invalid_audio") from None
             raise Retry("The decoder was ended from outside.") from None
 
     def too_costly(self) -> BadInput:
