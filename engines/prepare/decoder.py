@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import wave
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,9 @@ BLOCK = 1 << 20
 """Bytes written to disk at once."""
 MINIMUM = 0.01
 """Seconds below which nothing counts as decoded."""
+FLOATS = {"flt": (4, "f"), "dbl": (8, "d")}
+LOUDEST = 1e30
+"""What is beyond it is no sample; neither is what is no number. Full scale is 1."""
 KB = 1024
 REPORT_S = 0.1
 """How often progress is reported at most."""
@@ -54,6 +58,7 @@ class Decoding:
         self.limits, self.order = limits, order
         self.warnings: list[str] = []
         self.damaged = 0
+        self.mended = False
         self.reported = time.monotonic()
 
     def run(self) -> Media:
@@ -104,6 +109,8 @@ class Decoding:
             raise BadInput("No audio could be decoded from the file.", code="invalid_audio")
         if self.damaged:
             self.warnings.append(f"The recording is damaged: parts of it are missing ({self.damaged}).")
+        if self.mended:
+            self.warnings.append("Some samples of the recording are no numbers; they count as silence.")
         if exact and decoded < total * 0.98 - 0.2:
             self.warnings.append(f"The recording is cut off: {decoded:.1f} of {total:.1f} s are there.")
         return Media(
@@ -129,6 +136,7 @@ class Decoding:
                 if resampler:
                     yield from resampler.resample(None)
                 resampler, shape = AudioResampler(format="s16", layout="mono", rate=RATE), now
+            self.mend(frame)
             frame.pts = None  # gaps in the source's clock are not filled with silence
             try:
                 yield from resampler.resample(frame)
@@ -142,6 +150,20 @@ class Decoding:
                 ) from None
         if resampler:
             yield from resampler.resample(None)
+
+    def mend(self, frame: AudioFrame) -> None:
+        """Make silence of samples that are no numbers: resampled they would be as loud as can be."""
+        width, kind = FLOATS.get(frame.format.name, (0, ""))
+        if not width:
+            return
+        plane, content = frame.planes[0], bytes(frame.planes[0])
+        highest = content[width - 1 :: width]
+        if b"\x7f" not in highest and b"\xff" not in highest:  # the bytes of all exponents near the last
+            return
+        samples = array(kind, (x if abs(x) < LOUDEST else 0.0 for x in array(kind, content)))
+        if samples.tobytes() != content:
+            plane.update(samples.tobytes())
+            self.mended = True
 
     def frames(self, container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[AudioFrame]:
         """All frames that can be decoded; a packet that cannot be costs itself alone."""

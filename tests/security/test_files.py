@@ -7,6 +7,8 @@ import signal
 import socket
 import struct
 import subprocess
+import wave
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -139,9 +141,6 @@ def test_without_limits_a_playlist_would_be_followed(watch: Watch, tmp_path: Pat
     assert "secret.wav" in watch.opened()
 
 
-FLOATS = struct.pack("<4f", float("nan"), float("inf"), -float("inf"), 1e38) * 4_000
-
-
 @pytest.mark.parametrize(
     ("content", "code", "says"),
     [
@@ -172,11 +171,22 @@ def test_absurd_files_are_refused_in_words(
         craft.wav(channels=8),
         craft.wav(rate=384_000),
         craft.mp4(900),
-        craft.wav(kind=3, bits=32, samples=FLOATS),
+        craft.wav(kind=3, bits=32, samples=b"\0\0\xc0\x7f" * 16_000),
     ],
 )
 def test_odd_files_are_transcribed(server: Server, content: bytes) -> None:
     assert server.transcribed(content, model="fake", text="odd")["text"] == "odd"
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_samples_that_are_no_numbers_are_silence(studio: Studio, wide: bool) -> None:
+    absurd = [float("nan"), float("inf"), -float("inf"), 1e38, 0.25]
+    samples = struct.pack(f"<5{'d' if wide else 'f'}", *absurd) * 2_000
+    verdict = studio.judge(craft.wav(kind=3, bits=64 if wide else 32, samples=samples), "x.wav")
+    assert "no numbers" in verdict["media"]["warnings"][0]
+    with wave.open(str(studio.folder / "audio.wav"), "rb") as wav:
+        heard = array("h", wav.readframes(wav.getnframes()))
+    assert set(heard) == {0, 8_192}
 
 
 def test_hours_of_nothing_in_a_few_kilobytes_are_too_long(server: Server, studio: Studio) -> None:
