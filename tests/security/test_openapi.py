@@ -30,11 +30,10 @@ from schemathesis.specs.openapi.checks import (
 from tests.e2e.conftest import Server
 from tests.security import craft
 
-pytestmark = pytest.mark.usefixtures("unharmed")
-
 LONG = "DALSTON_CHAOS" in os.environ
+pytestmark = [pytest.mark.usefixtures("unharmed"), pytest.mark.timeout(1800 if LONG else 60)]
 REQUESTS = settings(
-    max_examples=1_000 if LONG else 20,
+    max_examples=200 if LONG else 20,
     derandomize=not LONG,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 URL = "/v1/audio/transcriptions"
 CROWD = 1_000
 HEAD = (
-    f"POST {URL} HTTP/1.1\r\nHost: localhost\r\nX-Dalston-API: native\r\n"
+    f"POST {URL} HTTP/1.1\r\nHost: localhost\r\nX-Dalston-API: native\r\nConnection: close\r\n"
     "Content-Type: multipart/form-data; boundary=edge\r\n"
 ).encode()
 PART = b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
@@ -141,7 +141,7 @@ def test_an_upload_that_goes_on_slowly_is_taken(server: Server) -> None:
     body += b'--edge\r\nContent-Disposition: form-data; name="model"\r\n\r\nfake\r\n--edge--\r\n'
     with connected(server) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(HEAD + f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        connection.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode())
         for byte in range(len(body)):
             connection.sendall(body[byte : byte + 1])
         status, told = answer_of(connection)
