@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import signal
 import socket
@@ -178,6 +180,11 @@ def test_odd_files_are_transcribed(server: Server, content: bytes) -> None:
     assert server.transcribed(content, model="fake", text="odd")["text"] == "odd"
 
 
+def unsaid(flac: bytes) -> bytes:
+    """A FLAC file that does not say how long it is."""
+    return flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
+
+
 @pytest.mark.parametrize("wide", [False, True])
 def test_samples_that_are_no_numbers_are_silence(studio: Studio, wide: bool) -> None:
     absurd = [float("nan"), float("inf"), -float("inf"), 1e38, 0.25]
@@ -193,8 +200,7 @@ def test_hours_of_nothing_in_a_few_kilobytes_are_too_long(server: Server, studio
     content = (studio.folder / HOURS).read_bytes()
     assert len(content) < 100_000
     assert refused(server, content, "x.flac")["code"] == "too_long"
-    unsaid = content[:21] + bytes([content[21] & 0xF0]) + bytes(4) + content[26:]
-    error = refused(server, unsaid, "x.flac")
+    error = refused(server, unsaid(content), "x.flac")
     assert error["code"] == "too_long"
     assert "28800 s" in error["message"]
 
@@ -223,9 +229,8 @@ def busy(server: Server, job: str) -> psutil.Process | None:
 
 
 def test_a_file_that_crashes_the_decoder_is_one_failed_job(server: Server, studio: Studio) -> None:
-    hours = (studio.folder / HOURS).read_bytes()
-    unsaid = hours[:21] + bytes([hours[21] & 0xF0]) + bytes(4) + hours[26:]
-    job = server.submit(unsaid, "x.flac", model="fake").json()["id"]
+    hours = unsaid((studio.folder / HOURS).read_bytes())
+    job = server.submit(hours, "x.flac", model="fake").json()["id"]
     others = [server.submit(craft.wav(), model="fake").json()["id"] for _ in range(3)]
     first = until(lambda: busy(server, job))
     first.send_signal(signal.SIGSEGV)
@@ -245,3 +250,45 @@ def test_a_file_that_crashes_the_decoder_is_one_failed_job(server: Server, studi
 def test_a_decoder_that_is_killed_costs_nothing(server: Server, studio: Studio) -> None:
     decoder_of(server).kill()
     assert server.transcribed(studio.folder / "a.mp3", model="fake", text="gone on")["text"] == "gone on"
+
+
+def test_a_cancelled_recording_is_not_decoded_any_further(server: Server, studio: Studio) -> None:
+    hours = unsaid((studio.folder / HOURS).read_bytes())
+    job = server.submit(hours, "x.flac", model="fake").json()["id"]
+    decoder = until(lambda: busy(server, job))
+    assert server.client.post(f"/v1/audio/transcriptions/{job}/cancel").json()["state"] == "cancelled"
+    until(lambda: not decoder.is_running())
+
+
+@contextlib.contextmanager
+def endless(studio: Studio, tmp_path: Path, **limits: str) -> Iterator[subprocess.Popen[str]]:
+    """The engine by itself at work on thirty hours in a few kilobytes."""
+    hours = unsaid((studio.folder / HOURS).read_bytes())
+    file = tmp_path / "x.flac"
+    file.write_bytes(hours + hours[hours.index(b"\xff\xf8") :] * 2)
+    command = [
+        str(PREPARE / ".venv/bin/python"),
+        str(PREPARE / "engine.py"),
+        "--folder",
+        str(tmp_path),
+        str(file),
+    ]
+    environment = os.environ | limits | {"DALSTON_PREPARE_MAX_DURATION": "129600"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+def test_no_recording_takes_more_processor_time_than_allowed(studio: Studio, tmp_path: Path) -> None:
+    with endless(studio, tmp_path, DALSTON_PREPARE_MAX_CPU_SECONDS="1") as engine:
+        _, said = engine.communicate()
+    assert engine.returncode == 1
+    assert "more than 1 s of processor time" in said
+
+
+def test_the_decoder_does_not_outlive_its_engine(studio: Studio, tmp_path: Path) -> None:
+    with endless(studio, tmp_path) as engine:
+        (decoder,) = until(lambda: psutil.Process(engine.pid).children())
+        until(lambda: (tmp_path / "audio.wav").exists())
+        engine.kill()
+        engine.wait()
+        until(lambda: not decoder.is_running() or decoder.status() == psutil.STATUS_ZOMBIE)
