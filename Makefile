@@ -19,7 +19,7 @@ test: setup ## Run all tests
 	$(BIN)/python -m pytest
 
 chaos: setup ## Kill, freeze and cut off everything, for longer than `make test` does
-	DALSTON_CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/contract
+	DALSTON_CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/contract tests/security
 
 lint: setup ## Style, types, layers, sizes
 	$(BIN)/ruff format --check .

@@ -1,97 +1,159 @@
-"""Any recording to 16 kHz mono PCM with PyAV (libav), in one pass and flat memory.
+"""Any recording to 16 kHz mono PCM: sees to the process that decodes, and outlives it.
 
-Only the containers in `DEMUXERS` are opened, and nothing but the file itself: no playlist, no URL.
+Decoding is in `decoder.py`, which stays up between recordings: a recording costs a line each way.
 """
 
 from __future__ import annotations
 
-import wave
-from collections.abc import Iterator
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
-import av
-from av.audio import AudioFrame
-from av.audio.resampler import AudioResampler
-from dalston_engine import BadInput, Engine, Media, serve
+import msgspec
+from dalston_engine import BadInput, Engine, Media, Retry, serve
+from dalston_engine.errors import ErrorRecord
+from dalston_engine.process import PARENT_PIPE
+from msgspec import Meta, Struct
 
-DEMUXERS = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,gsm,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
-    "mp3,mpeg,mpegts,ogg,opus,rm,tta,voc,w64,wav,wv"
-)
-EXACT = {"flac", "wav", "w64", "aiff", "caf", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
-"""Containers that state their duration rather than have it estimated."""
-RATE = 16_000
-BLOCK = 1 << 20
-"""Bytes written to disk at once."""
-MINIMUM = 0.01
-"""Seconds below which nothing counts as decoded."""
+MB = 1_000_000
+Duration = Annotated[int, Meta(ge=1, le=36 * 3600)]
+"""Seconds; what is longer would not fit into a WAV file."""
+Channels = Annotated[int, Meta(ge=1, le=255)]
+Memory = Annotated[int, Meta(ge=100, le=1_000_000)]
+Seconds = Annotated[int, Meta(ge=1, le=6 * 3600)]
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
+"""How a process ends when a library goes wrong; other signals come from outside."""
+
+
+class Limits(Struct, frozen=True):
+    """What one recording may take."""
+
+    duration: int
+    """Seconds of audio."""
+    channels: int
+    memory: int
+    """Bytes of this process."""
+    seconds: int
+    """Of processor time."""
+
+
+class Order(Struct):
+    """One recording to decode."""
+
+    source: str
+    target: str
+
+
+class Report(Struct, omit_defaults=True):
+    """What this process says: how far it is, or how it ended."""
+
+    progress: float | None = None
+    media: Media | None = None
+    refused: ErrorRecord | None = None
+    errno: int | None = None
+    """The system's fault, such as a full disk, rather than the recording's."""
+
+
+class Fell(Exception):
+    """The decoder ended without an answer."""
+
+    def __init__(self, code: int) -> None:
+        self.signal = -code
+
+
+class Decoder:
+    """The decoding process; another one takes its place when it has to end."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._life, self._held = os.pipe()  # closes when this process ends, however it ends
+        self._start()
+
+    def decode(self, order: Order, progress: Callable[[float], None]) -> Media:
+        """What the recording was; raises BadInput, Fell, OSError or what `progress` raises."""
+        try:
+            return self._answer(order, progress)
+        except BadInput:
+            raise
+        except BaseException:
+            self._process.kill()  # it is at work on what nobody wants any more, or gone
+            self._process.wait()
+            self._start()
+            raise
+
+    def _start(self) -> None:
+        limits = msgspec.json.encode(self.limits).decode()
+        command = [sys.executable, str(Path(__file__).with_name("decoder.py")), limits]
+        self._process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[self._life],
+            env=os.environ | {PARENT_PIPE: str(self._life)},
+        )
+
+    def _answer(self, order: Order, progress: Callable[[float], None]) -> Media:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin
+        assert stdout
+        try:
+            stdin.write(msgspec.json.encode(order) + b"\n")
+            stdin.flush()
+        except BrokenPipeError:
+            raise Fell(self._process.wait()) from None
+        for line in stdout:
+            report = msgspec.json.decode(line, type=Report)
+            if report.media:
+                return report.media
+            if report.refused:
+                raise BadInput(report.refused.message, code=report.refused.code)
+            if report.errno is not None:
+                raise OSError(report.errno, os.strerror(report.errno))
+            progress(report.progress or 0.0)
+        raise Fell(self._process.wait())
 
 
 class Prepare(Engine):
-    """Decodes what can be decoded; a damaged tail costs a warning, not the job."""
+    """Decodes what can be decoded; damage costs a warning, not the job."""
+
+    def load(
+        self,
+        max_duration: Duration = 8 * 3600,
+        max_channels: Channels = 16,
+        max_memory_mb: Memory = 1_000,
+        max_cpu_seconds: Seconds = 900,
+    ) -> None:
+        limits = Limits(max_duration, max_channels, max_memory_mb * MB, max_cpu_seconds)
+        self.decoder = Decoder(limits)
 
     def prepare(self, source: Path, folder: Path) -> Media:
-        warnings: list[str] = []
+        order = Order(str(source), str(folder / "audio.wav"))
         try:
-            container = av.open(
-                str(source), options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
-            )
-        except (av.FFmpegError, ValueError) as error:
-            raise BadInput(unreadable(source), code="invalid_audio") from error
-        target = (folder / "audio.wav").open("wb", buffering=BLOCK)
-        with container, target, wave.open(target, "wb") as wav:
-            if not container.streams.audio:
-                raise BadInput("The file has no audio track.", code="invalid_audio")
-            wav.setnchannels(1)
-            wav.setsampwidth(2)
-            wav.setframerate(RATE)
-            stream = container.streams.audio[0]
-            stream.thread_type = "AUTO"
-            total = container.duration / av.time_base if container.duration else None
-            for frame in self.resampled(container, stream, warnings):
-                wav.writeframesraw(memoryview(frame.planes[0])[: frame.samples * 2])
-                if total:
-                    self.progress(wav.tell() / RATE / total)
-            decoded = wav.tell() / RATE
-            if decoded < MINIMUM or (total and decoded < total / 100):
-                raise BadInput("No audio could be decoded from the file.", code="invalid_audio")
-            if total and container.format.name in EXACT and decoded < total * 0.98 - 0.2:
-                warnings.append(f"The recording is cut off: {decoded:.1f} of {total:.1f} s are there.")
-            return Media(
-                duration=decoded,
-                container=container.format.name.split(",")[0],
-                codec=stream.codec_context.name,
-                sample_rate=stream.codec_context.sample_rate,
-                channels=stream.codec_context.channels,
-                bit_rate=stream.codec_context.bit_rate or None,
-                video=any(not is_cover(video) for video in container.streams.video),
-                warnings=warnings,
-            )
+            return self.decoder.decode(order, self.progress)
+        except Fell as fall:
+            if fall.signal == signal.SIGXCPU:
+                raise self.too_costly() from None
+        try:  # once more in a fresh process: an earlier recording may have broken the other one
+            return self.decoder.decode(order, self.progress)
+        except Fell as fall:
+            if fall.signal == signal.SIGXCPU:
+                raise self.too_costly() from None
+            if fall.signal in FAULTS:
+                raise BadInput("The file crashes the decoder: it is damaged.", code="invalid_audio") from None
+            raise Retry("The decoder was ended from outside.") from None
 
-    def resampled(
-        self, container: av.container.InputContainer, stream: av.AudioStream, warnings: list[str]
-    ) -> Iterator[AudioFrame]:
-        """The stream's frames as 16 kHz mono s16, up to the first that cannot be decoded."""
-        resampler = AudioResampler(format="s16", layout="mono", rate=RATE)
-        try:
-            for frame in container.decode(stream):
-                frame.pts = None  # gaps in the source's clock are not filled with silence
-                yield from resampler.resample(frame)
-        except av.FFmpegError:
-            warnings.append("The recording is damaged: what follows the last readable part is missing.")
-        yield from resampler.resample(None)
-
-
-def is_cover(video: av.VideoStream) -> bool:
-    """True for the still picture that music files carry as a video stream."""
-    return bool(video.disposition & av.stream.Disposition.attached_pic)
-
-
-def unreadable(source: Path) -> str:
-    """Why a file that libav does not open is refused."""
-    if source.stat().st_size == 0:
-        return "The file is empty."
-    return "The file is not audio or video in a known format, or it is damaged."
+    def too_costly(self) -> BadInput:
+        """A recording that takes more work than is allowed."""
+        seconds = self.decoder.limits.seconds
+        return BadInput(
+            f"Decoding the recording takes more than {seconds} s of processor time "
+            "(DALSTON_PREPARE_MAX_CPU_SECONDS).",
+            code="too_costly",
+        )
 
 
 if __name__ == "__main__":

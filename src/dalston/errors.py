@@ -3,6 +3,7 @@
 DalstonError
 ├── BadRequest          a field is missing, unknown or malformed
 │   ├── UploadTooLarge  the body is over the limit
+│   ├── UploadStalled   the body does not go on
 │   ├── NotFound        no such job
 │   └── Conflict        the job's state does not allow it
 ├── JobDamaged          a job's file is not what was written
@@ -25,6 +26,12 @@ class UploadTooLarge(BadRequest):
     """The upload is larger than this server accepts."""
 
     code, status = "upload_too_large", 413
+
+
+class UploadStalled(BadRequest):
+    """The upload stood still for too long."""
+
+    code, status = "upload_stalled", 408
 
 
 class NotFound(BadRequest):

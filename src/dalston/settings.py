@@ -55,6 +55,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The folder for environments of engines whose own is not for writing; empty for the user's own."""
     max_upload: str = "5GB"
     """The largest accepted recording."""
+    upload_timeout: str = "60s"
+    """How long an upload may stand still before it is given up."""
     keep: Annotated[int, Meta(ge=60)] = 86_400
     """Seconds a finished job stays in Redis; its files stay longer."""
     retention: str = ""
@@ -80,6 +82,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         if not match:
             raise ValueError("expected a size such as 500MB or 2GB")
         return int(float(match[1]) * _UNITS[match[2]])
+
+    @property
+    def upload_timeout_s(self) -> int:
+        """`upload_timeout` in seconds; raises ValueError for what is no time."""
+        return _seconds(self.upload_timeout)
 
     @property
     def retention_s(self) -> int | None:
@@ -128,7 +135,7 @@ def load(**given: Any) -> Settings:
     for name, (value, source) in found.items():
         try:
             one = msgspec.convert({name: value}, Settings, strict=False)
-            _ = one.max_upload_bytes, one.retention_s, one.engine_absent_s
+            _ = one.max_upload_bytes, one.upload_timeout_s, one.retention_s, one.engine_absent_s
         except ValueError as error:
             label = source if source.startswith(PREFIX) else f"{name} ({source})"
             problems.append(f"{label} = {value!r}: {error}")

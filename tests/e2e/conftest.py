@@ -63,11 +63,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(data: Path, engines: str) -> Iterator[Server]:
-    """A server for as long as the context lasts."""
+def serving(data: Path, engines: str, **settings: str) -> Iterator[Server]:
+    """A server for as long as the context lasts; `settings` are its variables."""
     log = data / "up.log"
     data.mkdir(exist_ok=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DALSTON_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DALSTON_")} | settings
     command = [*DALSTON, "up", "--port", "0", "--data", str(data), "--engines", engines]
     with log.open("wb") as out, subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stderr is not None

@@ -45,6 +45,7 @@ def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPa
     value = {
         "max_upload": "7MB",
         "log_format": "json",
+        "upload_timeout": "5m",
         "retention": "30d",
         "engine_absent_timeout": "90s",
         "behind": "container-network",

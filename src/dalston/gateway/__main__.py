@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import sys
 
@@ -12,6 +13,7 @@ from dalston_engine.process import follow_parent, log_to_stderr
 
 from dalston import settings as settings_
 from dalston.gateway.app import create_app
+from dalston.gateway.connections import Connection
 
 
 class Server(uvicorn.Server):
@@ -26,10 +28,13 @@ class Server(uvicorn.Server):
 def main() -> None:
     settings = settings_.load()
     settings_.refuse_open(settings)
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # as many connections as may be
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
+        http=Connection,
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=5,

@@ -22,7 +22,7 @@ from dalston.gateway import native
 from dalston.gateway.dialects import refuse_foreign
 from dalston.gateway.openapi import TEXTS, answer
 from dalston.gateway.state import State
-from dalston.gateway.upload import Upload
+from dalston.gateway.upload import Upload, flowing
 from dalston.orchestrator.plan import plan
 from dalston.store.files import JobFile
 from dalston.store.jobs import Job, new_id
@@ -69,7 +69,8 @@ async def submit(request: Request) -> Response:
     async with _folder(state, job) as folder:
         upload = Upload(folder, state.settings.max_upload_bytes)
         _refuse_large(request, state.settings.max_upload_bytes)
-        source = await upload.read(request.headers.get("content-type", ""), request.stream())
+        body = flowing(request.stream(), state.settings.upload_timeout_s)
+        source = await upload.read(request.headers.get("content-type", ""), body)
         refuse_foreign(upload.fields, request.headers.get("x-dalston-api"))
         asked, wait, format = native.submission_of(upload.fields)
         made = plan(job, asked, await state.fleet.cards())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from dalston.errors import BadRequest, UploadTooLarge
+from dalston.errors import BadRequest, UploadStalled, UploadTooLarge
 from dalston.store.files import Source
 
 if TYPE_CHECKING:
@@ -144,6 +144,19 @@ class Upload:
         view = memoryview(block)
         while view:
             view = view[os.write(self._file, view) :]
+
+
+async def flowing(body: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """The body while it goes on; raises UploadStalled when nothing more comes for `seconds`."""
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                chunk = await anext(body, None)
+        except TimeoutError:
+            raise UploadStalled(f"Nothing more of the upload came for {seconds} s; send it again.") from None
+        if chunk is None:
+            return
+        yield chunk
 
 
 def extension(filename: str) -> str:

@@ -145,7 +145,7 @@ def surroundings(settings: Settings) -> dict[str, str]:
 def engine_surroundings(engine: EngineFolder, common: dict[str, str], preload: str = "") -> dict[str, str]:
     """What an engine's process is told; what its manifest wants gives way to the operator's."""
     env = common | {k: v for k, v in engine.manifest.env.items() if k not in os.environ}
-    return env | {"DALSTON_PRELOAD": preload} if engine.manifest.models else env
+    return env | {"DALSTON_PRELOAD": preload if engine.manifest.models else ""}
 
 
 def _programs(

@@ -1,0 +1,48 @@
+"""Connections that do not wait for ever: uvicorn alone keeps one open until its client sends a request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_S = 10
+"""Seconds within which a request's line and headers must have come, all of them."""
+
+
+class Connection(H11Protocol):
+    """An HTTP connection that is closed when a request's head is not there in time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._overdue: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relax()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._relax()
+        elif self._overdue is None:  # not anew with every byte
+            self._overdue = self.loop.call_later(HEAD_S, self._hang_up)
+
+    def _relax(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+    def _hang_up(self) -> None:
+        self._overdue = None
+        if self.conn.their_state is h11.IDLE:
+            self.transport.close()
