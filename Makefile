@@ -1,4 +1,4 @@
-.PHONY: help setup demo up test chaos lint check bench lock reference
+.PHONY: help setup demo up test chaos lint check bench lock
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,9 +35,6 @@ bench: setup ## Measure every performance claim
 
 lock: setup ## Resolve all dependencies anew
 	$(BIN)/python scripts/lock.py
-
-reference: setup ## Write docs/reference from the code
-	$(BIN)/python -m scripts.reference
 
 .venv/dalston-stamp: requirements.lock pyproject.toml sdk/pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -26,7 +26,7 @@ from dalston.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
-NOTE = "<!-- Written by scripts/reference.py from the code: change the code, then run `make reference`. -->"
+NOTE = "<!-- Written from the code: change that, then run `.venv/bin/python -m scripts.reference`. -->"
 
 
 def pages() -> dict[str, str]:

@@ -22,5 +22,5 @@ def test_the_overview_lists_every_key_as_it_is() -> None:
 
 
 def test_the_reference_is_what_the_code_says() -> None:
-    """Run `make reference` after a change that shows."""
+    """Run `.venv/bin/python -m scripts.reference` after a change that shows."""
     assert {path.name: path.read_text() for path in FOLDER.iterdir()} == pages()
