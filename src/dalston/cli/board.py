@@ -11,10 +11,12 @@ from dalston.cli.output import say
 
 Seen = Callable[[Any], None]
 """Is told of every look at a job."""
+Show = Callable[[str], Seen]
+"""Begins to show a recording by its name."""
 
 
 @contextlib.contextmanager
-def board(count: int) -> Iterator[Callable[[str], Seen]]:
+def board(count: int) -> Iterator[Show]:
     """Shows the jobs of so many recordings; a recording's name gives what its job's looks are told to."""
     if not sys.stderr.isatty():
         yield Lines

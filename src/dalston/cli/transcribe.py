@@ -8,9 +8,9 @@ import os
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from dalston_engine.errors import DalstonError
@@ -18,13 +18,16 @@ from dalston_engine.types import Transcript
 from msgspec import Struct
 
 from dalston import settings as settings_
-from dalston.cli.board import board
+from dalston.cli.board import Show, board
 from dalston.cli.output import as_json, say
 from dalston.cli.server import address
 from dalston.cli.show import put, why_not
 from dalston.formats import FORMATS
 from dalston.local.server import CannotStart, engine_ids, holder, locked, running
 from dalston.settings import Settings
+
+if TYPE_CHECKING:
+    from dalston.client import Client
 
 START_S = 60
 AT_ONCE = 8
@@ -54,37 +57,58 @@ class Wish(Struct, frozen=True):
 
 
 async def transcribe(given: list[Path], wish: Wish, data: str | None) -> None:
-    """Transcribe recordings, transcripts in their order; raises DalstonError at the end when one failed."""
+    """Transcribe recordings; raises DalstonError at the end when one failed.
+
+    Transcripts are shown in the order of their recordings, and written to files as they come.
+    """
     settings = settings_.load(data=data)
     files = recordings(given)
     targets = _targets(files, wish, several=len(files) > 1 or given[0].is_dir())
     failures = []
     async with _server(settings, wish.model or "") as (url, engines):
-        from dalston.client import Client, ServerSaid
+        from dalston.client import Client, NoServer
 
         async with Client(url) as client:
             await client.ready(wait=START_S, engines=",".join(engines), loading=True)
             with board(len(files)) as show:
-                at_once = asyncio.Semaphore(AT_ONCE)
-
-                async def job_of(path: Path) -> Any:
-                    async with at_once:
-                        job = await client.submit(path, **wish.fields)
-                        return await client.follow(job["id"], show(path.name))
-
-                ends = [asyncio.create_task(job_of(path)) for path in files]
-                for path, end, target in zip(files, ends, targets, strict=True):
-                    try:
-                        ended = await end
-                    except ServerSaid as refusal:
-                        failures.append(f"{path.name}: {refusal.message}")
-                        continue
-                    if ended["state"] == "completed":
-                        put(render(ended, wish.format), target)
-                    else:
-                        failures.append(f"{path.name}: {why_not(ended)}")
+                async with contextlib.aclosing(_texts(client, wish, files, targets, show)) as texts:
+                    async for path, text in texts:
+                        try:
+                            put(await text, None)
+                        except NoServer:
+                            raise
+                        except DalstonError as failure:
+                            failures.append(f"{path.name}: {failure.message}")
     if failures:
         raise DalstonError("\n".join(failures))
+
+
+async def _texts(
+    client: Client, wish: Wish, files: Sequence[Path], targets: Sequence[Path | None], show: Show
+) -> AsyncGenerator[tuple[Path, asyncio.Task[str]]]:
+    """Every recording with what is to be shown of it, which is nothing when it goes to a file."""
+    at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def text_of(path: Path, target: Path | None) -> str:
+        async with at_once:
+            job = await client.submit(path, **wish.fields)
+            ended = await client.follow(job["id"], show(path.name))
+        if ended["state"] != "completed":
+            raise DalstonError(why_not(ended))
+        text = render(ended, wish.format)
+        if target is None:
+            return text
+        put(text, target)
+        return ""
+
+    tasks = [asyncio.create_task(text_of(*one)) for one in zip(files, targets, strict=True)]
+    try:
+        for path, task in zip(files, tasks, strict=True):
+            yield path, task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def render(job: Any, format: str) -> str:
