@@ -251,6 +251,10 @@ def test_metrics_tell_what_engines_and_the_gateway_do(tmp_path: Path, meeting: P
         posts = found["dalston_http_request_seconds_count"]
         assert posts[("POST", PATH, "200")] == 1
         assert found["dalston_leases_lost_total"] == {(): 0}
+        for nonsense in ("BREW", "X" * 200):
+            assert server.client.request(nonsense, "/nowhere").status_code in (404, 405)
+        answers = samples(server)["dalston_http_request_seconds_count"]
+        assert [answers[one] for one in answers if one[1] == "none" and one[0] == "other"] == [2]
 
 
 def test_a_lost_lease_is_counted(tmp_path: Path, meeting: Path) -> None:

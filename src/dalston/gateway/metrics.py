@@ -27,6 +27,7 @@ from dalston.store.load import Load, loads
 router = APIRouter(tags=["health"])
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OUTCOMES = ("completed", "failed", "retry", "postponed", "released", "cancelled", "lost")
 
 
@@ -79,7 +80,8 @@ class Watched:
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "none")
-                labels = scope["method"], route, str(message["status"])
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                labels = method, route, str(message["status"])
                 self.metrics.answers.labels(*labels).observe(time.perf_counter() - began)
             await send(message)
 
