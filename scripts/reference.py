@@ -168,7 +168,7 @@ def _below(kind: type[DalstonError]) -> Iterator[type[DalstonError]]:
     """A class and those derived from it; tests have some of their own."""
     if kind.__module__.startswith("dalston"):
         yield kind
-    for one in kind.__subclasses__():
+    for one in sorted(kind.__subclasses__(), key=lambda one: (one.__module__, one.__qualname__)):
         yield from _below(one)
 
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -22,6 +24,7 @@ from dalston_engine.errors import DalstonError
 
 URL = "http://127.0.0.1:8765"
 PATH = "/v1/audio/transcriptions"
+_ID = re.compile("[0-9a-f]{1,64}")
 ENDED = {"completed", "failed", "cancelled"}
 FOLLOW_S = 0.4
 """How long one look at a running job may take; its end is told at once."""
@@ -64,7 +67,8 @@ class Client:
     async def submit(self, path: str | os.PathLike[str], **fields: Any) -> Any:
         """Upload a recording; returns its job at once. `fields` are the form's: model, language, …"""
         with Path(path).open("rb") as file:  # noqa: ASYNC230
-            files = {"file": (Path(path).name, file)}
+            name = os.fsencode(Path(path).name).decode(errors="replace")
+            files = {"file": (name, file)}
             return _read(await self._send("POST", PATH, data=_texts(fields), files=files))
 
     async def transcribe(self, path: str | os.PathLike[str], **fields: Any) -> Any:
@@ -79,7 +83,7 @@ class Client:
 
     async def job(self, id: str, wait: float = 0, format: str = "json") -> Any:
         """A job after at most `wait` seconds; `format`: json or verbose."""
-        return await self.ask(f"{PATH}/{id}", wait=wait, format=format)
+        return await self.ask(_path(id), wait=wait, format=format)
 
     async def follow(self, id: str, seen: Callable[[Any], None] = lambda _: None) -> Any:
         """A job once it has ended, however long that takes; `seen` is told of every look at it."""
@@ -91,18 +95,18 @@ class Client:
 
     async def export(self, id: str, format: str) -> str:
         """A completed job's transcript as text, srt or vtt."""
-        answer = await self._patient(f"{PATH}/{id}", format=format)
+        answer = await self._patient(_path(id), format=format)
         return answer.text
 
     async def stage(self, id: str, stage: str) -> Any:
         """What a stage's tasks have left so far."""
-        return await self.ask(f"{PATH}/{id}", stage=stage)
+        return await self.ask(_path(id), stage=stage)
 
     async def jobs(self, limit: int | None = None, **filters: Any) -> AsyncIterator[Any]:
         """Jobs, newest first, page by page; filters: state, created_after, created_before."""
-        query: dict[str, Any] = {"limit": min(limit or 1000, 1000), **filters}
+        query: dict[str, Any] = {"limit": min(1000 if limit is None else limit, 1000), **filters}
         told = 0
-        while True:
+        while limit is None or told < limit:
             page = await self.ask(PATH, **query)
             for job in page["jobs"]:
                 yield job
@@ -115,15 +119,15 @@ class Client:
 
     async def cancel(self, id: str) -> Any:
         """End a job now and keep it."""
-        return _read(await self._send("POST", f"{PATH}/{id}/cancel"))
+        return _read(await self._send("POST", _path(id) + "/cancel"))
 
     async def retry(self, id: str) -> Any:
         """Run again what did not complete of a failed or cancelled job."""
-        return _read(await self._send("POST", f"{PATH}/{id}/retry"))
+        return _read(await self._send("POST", _path(id) + "/retry"))
 
     async def delete(self, id: str) -> None:
         """Remove a job with its recording and its transcript."""
-        _read(await self._send("DELETE", f"{PATH}/{id}"))
+        _read(await self._send("DELETE", _path(id)))
 
     # The server
 
@@ -133,7 +137,7 @@ class Client:
 
     async def load(self, engine: str) -> Any:
         """How much waits and runs for an engine."""
-        return await self.ask(f"/v1/engines/{engine}/load")
+        return await self.ask(f"/v1/engines/{quote(engine, safe='')}/load")
 
     async def dead_letters(self, limit: int = 100) -> Any:
         """The tasks that were given up, newest first."""
@@ -165,7 +169,7 @@ class Client:
         while True:
             with contextlib.suppress(HungUp):
                 answer = await self._send("GET", path, params=_texts(query))
-                if answer.is_error:
+                if not answer.is_success:
                     _read(answer)
                 return answer
             await asyncio.sleep(AGAIN_S)
@@ -180,7 +184,7 @@ class Client:
     ) -> AsyncIterator[AsyncIterator[str]]:
         with _told(self.url):
             async with self._http.stream("GET", path, params=query, headers=headers) as answer:
-                if answer.is_error:
+                if not answer.is_success:
                     await answer.aread()
                     _read(answer)
                 yield answer.aiter_lines()
@@ -191,6 +195,8 @@ def _told(url: str) -> Any:
     """Errors of the connection as ours."""
     try:
         yield
+    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL):
+        raise NoServer(f"{url!r} is no address of a server: write it as {URL}.") from None
     except httpx2.ConnectError:
         raise NoServer(f"No server listens at {url}. Start one with `dalston up`.") from None
     except httpx2.TransportError:
@@ -203,9 +209,20 @@ def _texts(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
 
 
+def _path(id: str) -> str:
+    """A job's path; raises ServerSaid for what can be no id, and would name another path."""
+    if not _ID.fullmatch(id):
+        raise ServerSaid(f"There is no job {id[:40]}.", code="not_found", status=404)
+    return f"{PATH}/{id}"
+
+
 def _read(answer: httpx2.Response) -> Any:
-    content: Any = msgspec.json.decode(answer.content) if answer.content else None
-    if answer.is_error:
-        error = content["error"]
-        raise ServerSaid(error["message"], code=error["code"], status=answer.status_code)
-    return content
+    try:
+        content: Any = msgspec.json.decode(answer.content) if answer.content else None
+        if answer.is_success:
+            return content
+        code, message = content["error"]["code"], content["error"]["message"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        message = f"{answer.url.host} answered with status {answer.status_code}, but not as Dalston does."
+        code = "no_dalston"
+    raise ServerSaid(message, code=code, status=answer.status_code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ from dalston.local import environments
 from dalston.store.files import PlanTask
 from dalston.store.scripts import SUBMIT
 from tests.contract.model import ASKED
+from tests.contract.wire import Scripted
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,3 +133,14 @@ def test_a_pause_is_noticed() -> None:
     finally:
         sys.setswitchinterval(before)
     assert longest_pause(lambda: time.sleep(0.5)) < 0.3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_engine_ends_when_it_is_asked_to_while_redis_is_away(
+    hog: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    python, socket = fake_python(), tmp_path / "s"
+    with Scripted(socket, closes=True) as away, engine(hog, python, f"unix://{socket}", tmp_path) as process:
+        until(lambda: away.connections > 3)
+        process.send_signal(number)
+        assert process.wait(10) == 0

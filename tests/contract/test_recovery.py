@@ -15,7 +15,7 @@ from dalston_engine import keys
 from dalston.errors import NotFound
 from dalston.orchestrator.loop import Orchestrator
 from dalston.orchestrator.recovery import Recovery, Report
-from dalston.store.listing import Wanted, page
+from dalston.store.listing import Place, Wanted, page
 from tests.contract.house import STAGES, House, house
 
 pytestmark = pytest.mark.anyio
@@ -246,3 +246,20 @@ async def test_two_orchestrators_do_each_thing_once(home: House) -> None:
     events = [fields for _, fields in await home.redis.xrange(keys.EVENTS())]
     ends = [event["job"] for event in events if not event["task"] and event["state"] == "completed"]
     assert sorted(ends) == sorted(jobs)
+
+
+async def test_a_page_goes_on_within_one_millisecond(home: House) -> None:
+    made = sorted([await home.submitted() for _ in range(3)], reverse=True)
+    crowd = {f"{n:032x}": 1000 for n in range(150)}  # of which there are no files
+    await home.redis.zadd(keys.JOBS(), crowd | dict.fromkeys(made, 1000))
+    after, seen = None, list[str]()
+    while True:
+        found = await page(home.jobs, Wanted(1, after))
+        seen += [job.id for job in found.jobs]
+        if (after := found.next) is None:
+            break
+    assert seen == made
+    low = await page(home.jobs, Wanted(1, Place(1000, f"{1:032x}")))
+    assert (low.jobs, low.next) == ([], None)
+    await home.redis.zrem(keys.JOBS(), *crowd)
+    await home.run_all()

@@ -14,6 +14,7 @@ import pytest
 
 from dalston.client import Client, NoServer
 from tests.e2e.conftest import DALSTON, SCRIPTED, Server, serving
+from tests.waiting import until
 
 
 def dalston(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -129,6 +130,40 @@ def test_a_server_elsewhere_is_named_by_its_url(server: Server, tmp_path: Path, 
     assert dalston(*run, DALSTON_URL=server.url).stdout == "a scripted answer\n"
     assert not list(tmp_path.iterdir())
     assert "fake" in dalston("engines", "--data", tmp_path, DALSTON_URL=server.url).stdout
+
+
+def test_a_file_that_cannot_be_read_ends_no_others(server: Server, tmp_path: Path, meeting: Path) -> None:
+    run: list[str | Path] = ["transcribe", "--data", server.data, "--model", "fake"]
+    done = dalston(*run, meeting, "/proc/self/mem", tmp_path / "nothing.wav", meeting)
+    assert done.returncode == 2  # one is not there at all
+    done = dalston(*run, meeting, "/proc/self/mem", meeting)
+    assert (done.returncode, done.stdout) == (1, "a scripted answer\n" * 2)
+    assert "mem: " in done.stderr
+    both = dalston(*run, "--format", "json", meeting, meeting).stdout.splitlines()
+    assert [json.loads(line)["text"] for line in both] == ["a scripted answer"] * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_transcribe_leaves_nothing_at_work(
+    server: Server, meeting: Path, number: signal.Signals
+) -> None:
+    before = {job["id"] for job in server.client.get("/v1/audio/transcriptions").json()["jobs"]}
+    command = [*DALSTON, "transcribe", "--data", str(server.data), "--model", "fake", str(meeting)]
+
+    def mine() -> list[dict[str, str]]:
+        jobs = server.client.get("/v1/audio/transcriptions").json()["jobs"]
+        return [job for job in jobs if job["id"] not in before and job["state"] == "running"]
+
+    slow = [server.submit(meeting, model="fake", seconds="3").json()["id"] for _ in range(2)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: len(mine()) == 3)
+        process.send_signal(number)
+        assert process.wait(20) == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    states = {job["id"]: job["state"] for job in server.client.get("/v1/audio/transcriptions").json()["jobs"]}
+    (given_up,) = set(states) - before - set(slow)
+    assert states[given_up] == "cancelled"
+    for job in slow:
+        server.client.delete(f"/v1/audio/transcriptions/{job}")
 
 
 def test_config_tells_values_and_sources(tmp_path: Path) -> None:

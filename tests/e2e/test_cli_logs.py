@@ -55,3 +55,16 @@ def test_no_log_is_one_sentence(tmp_path: Path) -> None:
     done = dalston("logs", "--data", tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert "`dalston up` writes one" in done.stderr
+
+
+def test_whatever_an_engine_writes_is_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / OLD).write_bytes(b"fake           a\x0cb\n")
+    (folder / NAME).write_bytes(
+        "fake           10%\r20%\rdone\n\nfake           \u2028\n".encode() + b"fake \xff"
+    )
+    shown = dalston("logs", "--data", tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "done" in shown.stdout
+    assert dalston("logs", "-n", "-1", "--data", tmp_path).returncode == 2

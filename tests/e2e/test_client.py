@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,29 @@ async def test_no_server_is_said(tmp_path: Path) -> None:
     async with dalston.Client("http://127.0.0.1:9") as client:
         with pytest.raises(NoServer, match="Start one with `dalston up`"):
             await client.engines()
+
+
+@pytest.mark.parametrize("id", ["", "?limit=1", "../../../health", "a/b", "0\n", "0?x"])
+async def test_what_can_be_no_id_reaches_nothing_else(server: Server, id: str) -> None:
+    async with dalston.Client(server.url) as client:
+        for call in (client.job, client.follow, client.cancel, client.retry, client.delete):
+            with pytest.raises(ServerSaid, match="There is no job"):
+                await call(id)
+        with pytest.raises(ServerSaid):
+            await client.load(f"x{id}/../fake")
+
+
+@pytest.mark.parametrize("url", ["localhost:8765", "ftp://localhost", "nonsense"])
+async def test_an_address_that_is_none_is_said(url: str) -> None:
+    async with dalston.Client(url) as client:
+        with pytest.raises(NoServer, match="is no address of a server"):
+            await client.engines()
+
+
+async def test_another_kind_of_server_is_said(tmp_path: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        async with dalston.Client(f"http://127.0.0.1:{other.server_port}") as client:
+            with pytest.raises(ServerSaid, match="not as Dalston does"):
+                await client.engines()
+        other.shutdown()

@@ -87,6 +87,7 @@ def test_jobs_are_paged_and_filtered(server: Server, meeting: Path) -> None:
     assert listed(server, created_after=third) == newest[:4]
     assert listed(server, created_before=third, limit=3) == newest[3:]
     assert listed(server, created_after="2100-01-01T00:00:00Z") == []
+    assert listed(server, created_before="0001-01-01T00:00:00") == []
 
 
 def test_a_page_goes_on_where_a_deleted_job_was(server: Server, meeting: Path) -> None:
@@ -205,8 +206,9 @@ def test_changes_are_told_as_they_happen_and_again_to_who_comes_back(tmp_path: P
         server.process.wait(10)
 
 
-def test_a_place_that_is_none_is_refused(server: Server) -> None:
-    answer = server.client.get("/v1/events", headers={"last-event-id": "yesterday"})
+@pytest.mark.parametrize("place", ["yesterday", "99999999999999999999-0", "1-18446744073709551615"])
+def test_a_place_that_is_none_is_refused(server: Server, place: str) -> None:
+    answer = server.client.get("/v1/events", headers={"last-event-id": place})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_option")
 
 

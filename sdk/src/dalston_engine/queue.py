@@ -44,12 +44,14 @@ def connect(url: str, **options: Any) -> redis.Redis:
     return redis.Redis.from_url(url, decode_responses=True, socket_timeout=10, retry=None, **options)
 
 
-def patiently(call: Callable[[], Any]) -> Any:
-    """Call until Redis answers."""
+def patiently(call: Callable[[], Any], unless: Callable[[], bool] = lambda: False) -> Any:
+    """Call until Redis answers, `unless` it is in vain: then raises what `AWAY` holds."""
     while True:
         try:
             return call()
         except AWAY:
+            if unless():
+                raise
             time.sleep(0.05)
 
 
@@ -92,9 +94,8 @@ class Queue:
         values = {"task": task.id, "token": task.token, "outcome": word, "seconds": seconds, "audio": audio,
                   "error": msgspec.json.encode(error) if error else None, "delay": delay}  # fmt: skip
         values |= self._names | {"lease": secrets.token_hex(8)} if more else {}
-        name = "settle+claim" if more else "settle"
-        answer = patiently(lambda: self._run(name, **values, attempts=ATTEMPTS))
-        return self._take(answer[1], answer[0]) if more else str(answer)
+        told = patiently(lambda: self._run("settle+claim" if more else "settle", **values, attempts=ATTEMPTS))
+        return self._take(told[1], told[0]) if more else str(told)
 
     def heartbeat(self, card: Card, state: str, totals: Mapping[str, float]) -> None:
         """Tell the fleet this instance is alive, and what it has done since it started."""

@@ -36,8 +36,7 @@ class Settings(Struct, frozen=True):
 
 def serve(engine: type[Engine]) -> None:
     """Run the engine as its command line says; does not return."""
-    folder = Path(sys.modules[engine.__module__].__file__ or "").resolve().parent
-    manifest = manifests.read(folder)
+    manifest = manifests.read(Path(sys.modules[engine.__module__].__file__ or "").resolve().parent)
     _apply_environment(manifest.env)
     settings = from_environment(Settings, "DALSTON_")
     data = Path(settings.data).expanduser()

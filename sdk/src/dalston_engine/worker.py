@@ -122,12 +122,12 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self.keeper.condition = "loading" if preload is not None else ""
-        with contextlib.suppress(KeyboardInterrupt):
-            patiently(self.keeper.beat)
+        with contextlib.suppress(KeyboardInterrupt, *AWAY):
+            patiently(self.keeper.beat, lambda: self.keeper.draining)
             self.keeper.start()
             self._preload(preload)
             while self.queue.next or not self.keeper.draining:
-                patiently(self._turn)
+                patiently(self._turn, lambda: self.keeper.draining)
         self.keeper.stopping.set()
         with contextlib.suppress(*AWAY):
             self.queue.leave()
@@ -139,7 +139,7 @@ class Worker:
                 params, given = msgspec.json.decode(task.params), workspace.arguments()
                 result, seconds = self.host.perform(params, given, self.keeper.report)
                 workspace.publish(result)
-            audio = getattr(given[0], "duration", None) or getattr(result, "duration", None)
+            audio = getattr(given[0], "duration", getattr(result, "duration", None))
             return Outcome("completed", seconds, audio=audio)
         except DalstonError as error:
             return Outcome(error.outcome or ("retry" if error.retryable else "failed"), error=error.record)

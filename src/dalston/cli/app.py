@@ -70,12 +70,15 @@ def transcribe(
     """Transcribe recordings with the running server, or with one started for this run."""
     from dalston.cli.transcribe import Wish, transcribe
 
-    asyncio.run(transcribe(files, Wish(format.value, model, language, output), data))
+    try:
+        asyncio.run(transcribe(files, Wish(format.value, model, language, output), data))
+    except asyncio.CancelledError:  # SIGTERM
+        raise typer.Exit(143) from None
 
 
 @app.command()
 def jobs(
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state.")] = None,
     json: Json = False,
     data: Data = None,
@@ -145,7 +148,7 @@ def retry(ids: Jobs, json: Json = False, data: Data = None) -> None:
 
 @dead.command("list")
 def dead_list(
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 100,
     json: Json = False,
     data: Data = None,
 ) -> None:
@@ -187,7 +190,7 @@ def engines(json: Json = False, data: Data = None) -> None:
 def logs(
     names: Annotated[list[str] | None, typer.Argument(help="Processes or engines; all when absent.")] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is written.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", help="How many of the last lines.")] = 200,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 200,
     data: Data = None,
 ) -> None:
     """Show what the processes of the server wrote."""

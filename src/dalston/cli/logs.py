@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -33,7 +34,7 @@ def logs(names: list[str], follow: bool, lines: int, data: str | None) -> None:
         raise NoLog(f"There is no log in {folder}; `dalston up` writes one.")
     wanted = set(names)
     try:
-        with (folder / NAME).open(errors="replace") as now:
+        with _opened(folder / NAME) as now:
             _past(folder / OLD, now, wanted, lines, follow)
             if follow:
                 for line in _coming(folder / NAME, now):
@@ -45,12 +46,12 @@ def logs(names: list[str], follow: bool, lines: int, data: str | None) -> None:
 def _past(old: Path, now: TextIO, wanted: set[str], lines: int, follow: bool) -> None:
     last: deque[str] = deque(maxlen=lines)
     known: set[str] = set()
-    before = old.read_text(errors="replace").splitlines(keepends=True) if old.exists() else []
-    for line in chain(before, now):
-        name = line.split(" ", 1)[0]
-        known.add(name)
-        if not wanted or name in wanted:
-            last.append(line)
+    with _opened(old) if old.exists() else io.StringIO() as before:
+        for line in chain(before, now):
+            name = line.partition(" ")[0]
+            known.add(name)
+            if not wanted or name in wanted:
+                last.append(line)
     if wanted - known and not follow:
         missing = ", ".join(sorted(wanted - known))
         raise NoLog(f"Nothing has been written by {missing}. There are: {', '.join(sorted(known))}.")
@@ -66,10 +67,15 @@ def _coming(path: Path, now: TextIO) -> Iterator[str]:
             if line := now.readline():
                 yield line
             elif full:
-                now = opened.enter_context(path.open(errors="replace"))
+                now = opened.enter_context(_opened(path))
             else:
                 sys.stdout.flush()
                 time.sleep(PAUSE_S)
+
+
+def _opened(path: Path) -> TextIO:
+    """A log to be read; only a newline ends a line, whatever engines write in one."""
+    return path.open(errors="replace", newline="\n")
 
 
 def _is_another(path: Path, now: TextIO) -> bool:
@@ -80,6 +86,6 @@ def _is_another(path: Path, now: TextIO) -> bool:
 
 def _print(line: str, wanted: set[str]) -> None:
     """A line; the name goes without saying when only one was asked for."""
-    name, text = line.split(" ", 1)
+    name, _, text = line.partition(" ")
     if not wanted or name in wanted:
         sys.stdout.write(text.lstrip(" ") if len(wanted) == 1 else line)

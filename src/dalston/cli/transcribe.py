@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -59,8 +60,12 @@ class Wish(Struct, frozen=True):
 async def transcribe(given: list[Path], wish: Wish, data: str | None) -> None:
     """Transcribe recordings; raises DalstonError at the end when one failed.
 
-    Transcripts are shown in the order of their recordings, and written to files as they come.
+    Transcripts are shown in the order of their recordings, and written to files as they come. When it is
+    interrupted, so are its jobs.
     """
+    here = asyncio.current_task()
+    assert here is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, here.cancel)
     settings = settings_.load(data=data)
     files = recordings(given)
     targets = _targets(files, wish, several=len(files) > 1 or given[0].is_dir())
@@ -77,8 +82,8 @@ async def transcribe(given: list[Path], wish: Wish, data: str | None) -> None:
                             put(await text, None)
                         except NoServer:
                             raise
-                        except DalstonError as failure:
-                            failures.append(f"{path.name}: {failure.message}")
+                        except (DalstonError, OSError) as failure:
+                            failures.append(f"{path.name}: {_why(failure)}")
     if failures:
         raise DalstonError("\n".join(failures))
 
@@ -91,15 +96,21 @@ async def _texts(
 
     async def text_of(path: Path, target: Path | None) -> str:
         async with at_once:
-            job = await client.submit(path, **wish.fields)
-            ended = await client.follow(job["id"], show(path.name))
+            job = (await client.submit(path, **wish.fields))["id"]
+            try:
+                ended = await client.follow(job, show(path.name))
+            except asyncio.CancelledError:
+                with contextlib.suppress(DalstonError):
+                    await client.cancel(job)  # nobody waits for it any more
+                raise
         if ended["state"] != "completed":
             raise DalstonError(why_not(ended))
-        text = render(ended, wish.format)
-        if target is None:
-            return text
-        put(text, target)
-        return ""
+        if target is not None:
+            put(render(ended, wish.format), target)
+            return ""
+        if wish.format == "json" and len(files) > 1:  # a line each
+            return msgspec.json.encode(ended).decode() + "\n"
+        return render(ended, wish.format)
 
     tasks = [asyncio.create_task(text_of(*one)) for one in zip(files, targets, strict=True)]
     try:
@@ -109,6 +120,10 @@ async def _texts(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _why(failure: DalstonError | OSError) -> str:
+    return failure.message if isinstance(failure, DalstonError) else failure.strerror or "cannot be read"
 
 
 def render(job: Any, format: str) -> str:
@@ -139,6 +154,7 @@ def _targets(files: Sequence[Path], wish: Wish, several: bool) -> list[Path | No
     if wish.output is None:
         return [None] * len(files)
     if not several and not wish.output.is_dir():
+        wish.output.parent.mkdir(parents=True, exist_ok=True)
         return [wish.output]
     wish.output.mkdir(parents=True, exist_ok=True)
     suffix = "txt" if wish.format == "text" else wish.format

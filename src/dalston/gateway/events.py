@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import StreamingResponse
+from starlette.types import Message, Send
 
 from dalston.errors import BadRequest
 from dalston.gateway.examples import EVENT
@@ -21,7 +25,9 @@ router = APIRouter(tags=["events"])
 IDLE_S = 15.0
 """After so long without a change a comment is sent: proxies stay on the line, and who has gone is noticed."""
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-_PLACE = re.compile(r"\d{1,20}-\d{1,20}")
+STALLED_S = 30.0
+"""Whoever takes nothing of what is sent for so long is let go."""
+_PLACE = re.compile("[0-9]{1,15}-[0-9]{1,15}")
 
 
 @router.get(
@@ -42,14 +48,31 @@ async def events(
     if last_event_id is not None and not _PLACE.fullmatch(last_event_id):
         raise BadRequest("Last-Event-ID takes the id of an event.", code="invalid_option")
     told = _told(State.of(request).events, job, last_event_id)
-    return StreamingResponse(told, media_type="text/event-stream", headers=HEADERS)
+    return Stream(told, media_type="text/event-stream", headers=HEADERS)
+
+
+class Stream(StreamingResponse):
+    """A stream that ends when its reader does not read."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send all there is."""
+
+        async def patient(message: Message) -> None:
+            async with asyncio.timeout(STALLED_S):
+                await send(message)
+
+        with contextlib.suppress(TimeoutError):
+            await super().stream_response(patient)
 
 
 async def _told(events: Events, job: str | None, after: str | None) -> AsyncIterator[bytes]:
-    async for changes in events.changes(after, IDLE_S):
-        wanted = [change for change in changes if job in (None, change.job)]
-        if wanted or not changes:
-            yield b"".join(map(_event, wanted)) or b":\n\n"
+    told = time.monotonic()
+    async with contextlib.aclosing(events.changes(after, IDLE_S)) as news:
+        async for changes in news:
+            wanted = [change for change in changes if job in (None, change.job)]
+            if wanted or time.monotonic() - told >= IDLE_S:
+                told = time.monotonic()
+                yield b"".join(map(_event, wanted)) or b":\n\n"
 
 
 def _event(change: Change) -> bytes:

@@ -22,7 +22,7 @@ NATIVE_ONLY = {"wait", "format", "speaker_detection", "priority"}
 
 SHAPES = ("json", "verbose", *FORMATS)
 """json: the job with its transcript · verbose: also what was asked and found · else the transcript alone."""
-_TRACE = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE = re.compile("(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -65,7 +65,8 @@ def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
 
 def trace_of(header: str) -> str | None:
     """A request's `traceparent`; one that is malformed counts for none, as W3C says."""
-    return header if _TRACE.fullmatch(header) else None
+    known = _TRACE.fullmatch(header)
+    return header if known and int(known[1], 16) and int(known[2], 16) else None
 
 
 def truth(name: str, text: str) -> bool:
@@ -83,6 +84,8 @@ def job_json(job: Job, transcript: bytes | None = None, more: Mapping[str, Raw] 
     fields = {name: value for name, value in fields.items() if value is not None and value != []}
     if transcript is not None:
         fields |= msgspec.json.decode(transcript, type=dict[str, Raw])
+        if job.warnings and isinstance(told := fields["warnings"], Raw):
+            fields["warnings"] = [*job.warnings, *msgspec.json.decode(told)]
     return msgspec.json.encode(fields | dict(more or {}))
 
 

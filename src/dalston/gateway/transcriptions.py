@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -122,9 +122,9 @@ async def list_jobs(
     """Jobs without their transcripts, newest first; `next` leads to the next page, if there is one."""
     wanted = Wanted(limit, Place.read(after) if after else None, frozenset(state or ()))
     if created_after:
-        wanted = replace(wanted, since=round(created_after.timestamp() * 1000))
+        wanted = replace(wanted, since=_milliseconds(created_after))
     if created_before:
-        wanted = replace(wanted, until=round(created_before.timestamp() * 1000))
+        wanted = replace(wanted, until=_milliseconds(created_before))
     found = await page(State.of(request).jobs, wanted)
     told = {"jobs": [Raw(native.job_json(job)) for job in found.jobs]}
     return _json(msgspec.json.encode(told | ({"next": str(found.next)} if found.next else {})))
@@ -134,6 +134,11 @@ async def list_jobs(
 async def cancel(request: Request, job: str) -> Response:
     """End a job now and keep it; a running engine stops at its next report of progress."""
     return _json(native.job_json(await State.of(request).jobs.cancel(job)))
+
+
+def _milliseconds(moment: datetime) -> int:
+    """Since 1970; a time without a zone is UTC."""
+    return round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
 
 
 @router.post(

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from dalston_engine import keys
 from dalston_engine.queue import AWAY
@@ -47,10 +47,11 @@ class Events:
 
     async def run(self) -> None:
         """Read the stream, wake those whose job ended and tell all listeners, until cancelled."""
-        last = "$"
+        last = ""
         while True:
             end_if_cancelled()
             try:
+                last = last or await self._newest()
                 streams = await self._redis.xread({keys.EVENTS(): last}, count=BATCH, block=BLOCK_MS)
             except AWAY:
                 log.warning("redis cannot be reached; still trying")
@@ -81,7 +82,7 @@ class Events:
             if not self._waiters[job]:
                 del self._waiters[job]
 
-    async def changes(self, after: str | None, idle: float) -> AsyncIterator[Sequence[Change]]:
+    async def changes(self, after: str | None, idle: float) -> AsyncGenerator[Sequence[Change]]:
         """Changes as they happen, those that came `after` a place in the stream first.
 
         Yields nothing in between after every `idle` seconds without one; ends when this process does, or
@@ -104,8 +105,16 @@ class Events:
         finally:
             self._listeners.discard(heard)
 
+    async def _newest(self) -> str:
+        """The place to begin after, once: `$` would be another one at every read."""
+        newest = await self._redis.xrevrange(keys.EVENTS(), count=1)
+        return str(newest[0][0]) if newest else "0-0"
+
     async def _after(self, place: str) -> list[Change]:
-        entries = await self._redis.xrange(keys.EVENTS(), f"({place}", count=BATCH)
+        try:
+            entries = await self._redis.xrange(keys.EVENTS(), f"({place}", count=BATCH)
+        except AWAY:
+            entries = []  # what comes is told all the same
         return [_change(*entry) for entry in entries]
 
     def _wake(self, job: str) -> None:

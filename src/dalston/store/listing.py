@@ -77,12 +77,19 @@ async def page(jobs: Jobs, wanted: Wanted) -> Page:
 async def _places(redis: Client, wanted: Wanted) -> AsyncIterator[list[Place]]:
     key = keys.JOBS() if not wanted.states or wanted.states & ENDED else keys.ACTIVE()
     after = wanted.after or Place(wanted.until, "~")
-    size = min(BATCH, max(wanted.limit + 1, 100))
+    size, skipped = min(BATCH, max(wanted.limit + 1, 100)), 0
     while True:
         first = min(after.created, wanted.until)
-        entries = await redis.zrevrangebyscore(key, first, wanted.since, start=0, num=size, withscores=True)
+        entries = await redis.zrevrangebyscore(
+            key, first, wanted.since, start=skipped, num=size, withscores=True
+        )
         places = [Place(created, job) for job, created in entries]
-        if not (left := [place for place in places if place < after]):
+        left = [place for place in places if place < after]
+        if left:
+            yield left
+            after, skipped = left[-1], 0
+        elif len(entries) < size:
             return
-        yield left
-        after, size = left[-1], BATCH
+        else:  # as many jobs of one millisecond as a page has
+            skipped += size
+        size = BATCH if left else size
