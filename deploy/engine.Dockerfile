@@ -12,7 +12,7 @@ RUN command -v python3 >/dev/null \
  || { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3 ca-certificates; }
 RUN find /var/lib/apt/lists /var/cache /var/log -type f -delete \
  && find /usr/share/doc -type f ! -name copyright -delete \
- && rm -rf /usr/share/locale/* /usr/share/man/* /usr/share/info/* /usr/share/lintian /root/.cache \
+ && rm -rf /usr/share/locale/* /usr/share/man/* /usr/share/info/* /usr/share/lintian ~/.cache \
  && groupadd --gid 10001 dalston \
  && useradd --uid 10001 --gid dalston --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dalston
 

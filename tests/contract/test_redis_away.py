@@ -20,6 +20,7 @@ from dalston.errors import Unavailable
 from dalston.store import client
 from dalston.store.client import wait_until_up
 from dalston.store.scripts import CANCEL, FINISH, FORGET, REVIVE, SUBMIT, SWEEP
+from tests.contract.model import ASKED
 from tests.contract.workshop import Office, Throwaway, assert_done_once, job_file, open_office
 from tests.waiting import soon, until
 
@@ -144,17 +145,7 @@ async def test_a_job_that_ended_while_redis_was_compared_with_the_files_is_left_
         assert read is not None
         if end == "cancelled":
             plan = plan_of(file.id, "nobody")
-            SUBMIT(
-                redis,
-                job=file.id,
-                run=1,
-                owner="me",
-                created=1,
-                trace=None,
-                request="{}",
-                plan=plan,
-                high=None,
-            )
+            SUBMIT(redis, job=file.id, run=1, **ASKED, plan=plan, high=None)
             await office.jobs.cancel(file.id)
         else:
             await office.jobs.submit(file)

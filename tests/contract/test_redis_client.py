@@ -37,6 +37,7 @@ from dalston.store import client
 from dalston.store.client import BLOCK_MS, Client, UnusableRedis, wait_until_up
 from dalston.store.fleet import engines
 from dalston.store.scripts import CANCEL, SHOW, SUBMIT, run
+from tests.contract.model import ASKED
 from tests.contract.wire import Command, Scripted, bulk
 from tests.contract.workshop import Office, Throwaway, job_file, own_tasks
 
@@ -339,20 +340,7 @@ def submit(redis: Any, job: str) -> None:
     """A job of two stages."""
     plan = [{"id": t.id, "stage": t.stage, "engine": t.engine, "needs": t.needs, "params": t.params}
             for t in job_file(job).plan]  # fmt: skip
-    assert (
-        SUBMIT(
-            redis,
-            job=job,
-            run=1,
-            owner="me",
-            created=1,
-            trace=None,
-            request="{}",
-            plan=json.dumps(plan),
-            high=None,
-        )
-        == "OK"
-    )
+    assert SUBMIT(redis, job=job, run=1, **ASKED, plan=json.dumps(plan), high=None) == "OK"
 
 
 # Versions, imports

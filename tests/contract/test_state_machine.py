@@ -37,6 +37,7 @@ from dalston.store.files import PlanTask
 from dalston.store.scripts import CANCEL, FAIL, FINISH, FORGET, REPLAN, REVIVE, SUBMIT, SWEEP, TIDY
 from tests.contract.model import (
     ACTIVE,
+    ASKED,
     ENDED,
     ENGINES,
     OPEN,
@@ -474,19 +475,7 @@ class Machine(RuleBasedStateMachine):
         """Tell Redis of a job on disk."""
         file = self.files[job]
         plan, high = msgspec.json.encode(file.plan).decode(), 1 if file.high else None
-        word = str(
-            SUBMIT(
-                self.redis,
-                job=job,
-                run=file.run,
-                owner="me",
-                created=1,
-                trace=None,
-                request="{}",
-                plan=plan,
-                high=high,
-            )
-        )
+        word = str(SUBMIT(self.redis, job=job, run=file.run, **ASKED, plan=plan, high=high))
         if word == "OK":
             self.attempts |= {task.id: 0 for task in file.plan}
         return word

@@ -94,7 +94,7 @@ class Events:
             while after is not None and (missed := await self._after(after)):
                 yield missed
                 after = missed[-1].id
-            while not self._closed and not heard.full():
+            while not self._closed and heard in self._listeners:
                 try:
                     news = await asyncio.wait_for(heard.get(), idle)
                 except TimeoutError:
@@ -122,9 +122,11 @@ class Events:
             event.set()
 
     def _tell(self, news: Sequence[Change] | None) -> None:
-        for heard in self._listeners:
-            with contextlib.suppress(asyncio.QueueFull):
+        for heard in list(self._listeners):
+            try:
                 heard.put_nowait(news)
+            except asyncio.QueueFull:
+                self._listeners.discard(heard)
 
 
 def _change(id: str, fields: dict[str, str]) -> Change:
