@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dalston.errors import BadRequest, Refusal
 from dalston.orchestrator.plan import Plan, plan
-from dalston.orchestrator.request import TranscribeRequest
+from dalston.request import TranscribeRequest
 
 PARAMS = {
     "type": "object",

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from dalston.errors import BadRequest
 from dalston.formats import FORMATS
-from dalston.orchestrator.request import TranscribeRequest
+from dalston.request import TranscribeRequest
 from dalston.store.jobs import Job, StageResult
 from dalston.store.letters import Letter
 
@@ -43,24 +43,27 @@ def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
         if len(texts) > 1:
             raise BadRequest(f"The field `{name[:40]}` is given more than once.")
         values[name] = texts[0]
-    wait, format = truth("wait", values.pop("wait", "false")), values.pop("format", "json")
-    if format not in SHAPES:
-        raise BadRequest(f"The field `format` is one of {', '.join(SHAPES)}.", code="invalid_option")
+    wait, format = truth("wait", values.pop("wait", "false")), _one_of(values, "format", *SHAPES)
     if format != "json" and not wait:
         raise BadRequest("`format` needs `wait=true`; without, ask for it when you read the job.")
     words = values.pop("word_timestamps", None)
-    priority = values.pop("priority", "normal")
-    if priority not in ("normal", "high"):
-        raise BadRequest("The field `priority` is normal or high.", code="invalid_option")
     asked = TranscribeRequest(
         model=values.pop("model", None) or None,
         language=values.pop("language", None) or None,
-        speaker_detection=values.pop("speaker_detection", "none"),
+        speaker_detection=_one_of(values, "speaker_detection", "none", "diarize", "per_channel"),
         word_timestamps=None if words is None else truth("word_timestamps", words),
-        priority="high" if priority == "high" else "normal",
+        priority=_one_of(values, "priority", "normal", "high"),
         options=values,
     )
     return Submission(asked, wait, format)
+
+
+def _one_of(values: dict[str, str], name: str, *known: str) -> Any:
+    """The field taken out of `values`, or the first known value; raises BadRequest."""
+    value = values.pop(name, known[0])
+    if value not in known:
+        raise BadRequest(f"The field `{name}` is one of {', '.join(known)}.", code="invalid_option")
+    return value
 
 
 def trace_of(header: str) -> str | None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from dalston.docstrings import of_fields
 from dalston.gateway import examples
-from dalston.orchestrator.request import TranscribeRequest
+from dalston.request import TranscribeRequest
 from dalston.store.events import Change
 from dalston.store.fleet import Instance
 from dalston.store.jobs import Job, StageResult

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from dalston.errors import Conflict, NotFound, UploadTooLarge
 from dalston.formats import FORMATS
 from dalston.gateway import native
+from dalston.gateway.access import Caller
 from dalston.gateway.dialects import refuse_foreign
 from dalston.gateway.openapi import TEXTS, answer
 from dalston.gateway.state import State
@@ -80,7 +81,7 @@ async def submit(request: Request) -> Response:
             raise made
         told, high = Raw(msgspec.json.encode(asked)), asked.priority == "high"
         trace = native.trace_of(request.headers.get("traceparent", ""))
-        file = JobFile(job, "local", state.clock(), source, told, made, high, trace=trace)
+        file = JobFile(job, Caller.of(request).owner, state.clock(), source, told, made, high, trace=trace)
         await asyncio.to_thread(state.files.accept, file)
     accepted = await state.jobs.submit(file)
     if not wait:

@@ -15,7 +15,7 @@ from dalston_engine.types import Card, ModelCard
 
 from dalston.errors import BadRequest, Refusal
 from dalston.orchestrator.options import type_of
-from dalston.orchestrator.request import TranscribeRequest
+from dalston.request import TranscribeRequest
 from dalston.store.files import PlanTask
 
 Plan = list[PlanTask]

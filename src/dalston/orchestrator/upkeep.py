@@ -20,7 +20,7 @@ from msgspec import Struct
 from dalston.orchestrator.growth import Change, moved
 from dalston.orchestrator.plan import plan
 from dalston.orchestrator.recovery import Recovery, Report
-from dalston.orchestrator.request import TranscribeRequest
+from dalston.request import TranscribeRequest
 from dalston.store.client import Client
 from dalston.store.files import Damaged, Files, JobFile
 from dalston.store.fleet import fleet
