@@ -2,6 +2,7 @@
 
 DalstonError
 ├── BadRequest          a field is missing, unknown or malformed
+│   ├── BadField        a field of a form has no usable value
 │   ├── UploadTooLarge  the body is over the limit
 │   ├── UploadStalled   the body does not go on
 │   ├── NotFound        no such job
@@ -20,6 +21,18 @@ class BadRequest(DalstonError):
     """The request cannot be understood."""
 
     code, status, retryable = "bad_request", 400, False
+
+
+class BadField(BadRequest):
+    """A field of a form has no usable value."""
+
+    code, status = "invalid_parameters", 422
+
+    def __init__(
+        self, field: str, message: str, *, kind: str = "value_error", code: str = "", status: int = 0
+    ) -> None:
+        self.field, self.kind = field, kind
+        super().__init__(message, code=code, status=status)
 
 
 class UploadTooLarge(BadRequest):

@@ -63,6 +63,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How long a finished job's files stay, such as 12h or 30d; empty: until they are deleted."""
     engine_absent_timeout: str = "10m"
     """How long tasks wait for an engine that is gone before they are given to another, or fail."""
+    model_names: str = ""
+    """What the vendors' model names stand for, such as `whisper-1=base,scribe_v2=large-v3`; those that are
+    not named stand for the default model."""
     offline: bool = False
     """True: no model is ever fetched."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -92,6 +95,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     def retention_s(self) -> int | None:
         """`retention` in seconds, or None; raises ValueError for what is no time."""
         return _seconds(self.retention) if self.retention else None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """`model_names` as a table; raises ValueError for what is none."""
+        pairs = [pair.partition("=") for pair in self.model_names.split(",") if pair.strip()]
+        if not all(name.strip() and mark for name, mark, _ in pairs):
+            raise ValueError("expected NAME=MODEL,NAME=MODEL")
+        return {name.strip(): model.strip() for name, _, model in pairs}
 
     @property
     def engine_absent_s(self) -> int:
@@ -135,7 +146,7 @@ def load(**given: Any) -> Settings:
     for name, (value, source) in found.items():
         try:
             one = msgspec.convert({name: value}, Settings, strict=False)
-            _ = one.max_upload_bytes, one.upload_timeout_s, one.retention_s, one.engine_absent_s
+            _ = one.max_upload_bytes, one.upload_timeout_s, one.retention_s, one.engine_absent_s, one.names
         except ValueError as error:
             label = source if source.startswith(PREFIX) else f"{name} ({source})"
             problems.append(f"{label} = {value!r}: {error}")

@@ -96,14 +96,6 @@ def test_what_cannot_be_done_is_refused_at_once_and_leaves_nothing(
     assert server.folders() == before
 
 
-def test_a_request_in_openais_shape_is_told_so(server: Server, meeting: Path) -> None:
-    files = {"file": ("a.flac", meeting.read_bytes())}
-    answer = server.client.post(
-        "/v1/audio/transcriptions", data={"model": "tiny.en"}, files=files, headers={"x-dalston-api": ""}
-    )
-    assert answer.json()["error"]["code"] == "unsupported_dialect"
-
-
 def test_an_unknown_job_is_not_found(server: Server) -> None:
     for job in ("0123", "..", "a" * 400):
         assert server.client.get(f"/v1/audio/transcriptions/{job}").status_code == 404

@@ -48,6 +48,8 @@ def outcome(chunks: list[bytes], kind: str) -> Any:
             source = asyncio.run(upload.read(kind, stream(chunks)))
         except BadRequest as error:
             return error.status, error.code
+        if source is None:
+            return 400, "no_file"
         (file,) = Path(folder).iterdir()
         content = file.read_bytes()
         assert (source.bytes, file.stem) == (len(content), "source")

@@ -16,10 +16,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 import dalston
+from dalston.dialects import spoken
 from dalston.errors import BadRequest, Unavailable
-from dalston.gateway import events, fleet, metrics, transcriptions
+from dalston.gateway import elevenlabs, events, fleet, metrics, models, openai, transcriptions
 from dalston.gateway.native import error_json
+from dalston.gateway.numbered import Numbered
 from dalston.gateway.openapi import ERRORS, describe
+from dalston.gateway.speaking import sent
 from dalston.gateway.state import opened
 from dalston.settings import Settings
 
@@ -46,9 +49,10 @@ def create_app(settings: Settings) -> FastAPI:
     describe(app)
     # A page of the open web that has its name resolve to this machine does not get in.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+    app.add_middleware(Numbered)
     app.state.metrics = metrics.Metrics()
     app.add_middleware(metrics.Watched, metrics=app.state.metrics)
-    for part in (transcriptions, fleet, events, metrics):
+    for part in (transcriptions, elevenlabs, openai, models, fleet, events, metrics):
         app.include_router(part.router)
     for kind in (
         DalstonError,
@@ -67,6 +71,9 @@ async def _answer(request: Request, error: Exception) -> Response:
     known = _known(error)
     if known.status >= 500 and not isinstance(error, DalstonError):
         log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    dialect = request.scope.get("dialect", spoken(request.scope["path"], request.headers))
+    if dialect is not None:
+        return sent(dialect.error(known, request.scope["request_id"]))
     return Response(error_json(known), known.status, media_type="application/json")
 
 

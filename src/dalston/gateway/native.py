@@ -36,6 +36,12 @@ class Submission(NamedTuple):
     """The shape of the answer then."""
 
 
+def claims(fields: Mapping[str, object], header: str | None) -> bool:
+    """Whether a form is native. It is a vendor's when it names a model, has no field that only the
+    native dialect has, and `X-Dalston-API: native` is not there."""
+    return header == "native" or "model" not in fields or bool(NATIVE_ONLY & set(fields))
+
+
 def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
     """What a form asks for; raises BadRequest."""
     values: dict[str, str] = {}

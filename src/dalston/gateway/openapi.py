@@ -13,6 +13,7 @@ from dalston_engine.types import Card, Media, Transcript
 from fastapi import FastAPI
 from msgspec import Struct
 
+from dalston.dialects.base import Dialect
 from dalston.docstrings import of_fields
 from dalston.gateway import examples
 from dalston.request import TranscribeRequest
@@ -31,6 +32,9 @@ TEXTS = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 TIMES = ("created_at", "finished_at", "at")
 TAGS = [
     {"name": "transcriptions", "description": "Recordings in, transcripts out"},
+    {"name": "elevenlabs", "description": "ElevenLabs' API"},
+    {"name": "openai", "description": "OpenAI's API"},
+    {"name": "models", "description": "Names of models, in both vendors' shapes"},
     {"name": "engines", "description": "What does the work"},
     {"name": "events", "description": "What changes, as it changes"},
     {"name": "health", "description": "For supervisors and monitoring"},
@@ -55,6 +59,27 @@ def plain(description: str, kind: str, example: str) -> dict[int | str, dict[str
     """A route's answer that is text."""
     content = {kind: {"schema": {"type": "string"}, "example": example}}
     return {200: {"description": description, "content": content}}
+
+
+def vendor(dialect: Dialect) -> dict[str, Any]:
+    """What a route of a vendor's dialect declares: the vendor's form, its answers and its errors."""
+    (_,), found = msgspec.json.schema_components([dialect.form], ref_template="#/components/schemas/{name}")
+    form, told = found[dialect.form.__name__], of_fields(dialect.form)
+    form["properties"] = {name: _present(rule) | {"description": told[name]}
+                          for name, rule in form["properties"].items()}  # fmt: skip
+    form["properties"]["file"] = {"type": "string", "format": "binary", "description": "Audio or video"}
+    fault = {"type": "object", "required": [dialect.envelope]}
+    errors = {"description": "In the vendor's envelope", "content": {"application/json": {"schema": fault}}}
+    done = {"application/json": {"schema": {}}, "text/plain": {"schema": {"type": "string"}},
+            "text/event-stream": {"schema": {"type": "string"}}}  # fmt: skip
+    return {
+        "responses": {
+            200: {"description": "As the vendor answers", "content": done},
+            "4XX": errors,
+            "5XX": errors,
+        },
+        "openapi_extra": {"requestBody": {"content": {"multipart/form-data": {"schema": form}}}},
+    }
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {

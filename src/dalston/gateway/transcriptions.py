@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -16,17 +14,15 @@ from fastapi import APIRouter, Query, Request, Response
 from msgspec import Raw
 from msgspec.structs import replace
 
-from dalston.errors import Conflict, NotFound, UploadTooLarge
+from dalston.dialects import SHARED
+from dalston.errors import Conflict, NotFound
 from dalston.formats import FORMATS
 from dalston.gateway import native
-from dalston.gateway.access import Caller
-from dalston.gateway.dialects import refuse_foreign
+from dalston.gateway.intake import accepted, received
 from dalston.gateway.openapi import TEXTS, answer
+from dalston.gateway.speaking import answered, taken
 from dalston.gateway.state import State
-from dalston.gateway.upload import Upload, flowing
-from dalston.orchestrator.plan import plan
-from dalston.store.files import JobFile
-from dalston.store.jobs import Job, new_id
+from dalston.store.jobs import Job
 from dalston.store.listing import Place, Wanted, page
 
 router = APIRouter(prefix="/v1/audio/transcriptions", tags=["transcriptions"])
@@ -65,28 +61,20 @@ _FORM = {
 )
 async def submit(request: Request) -> Response:
     """Queue one recording: 202 with the job, or with `wait=true` the finished job."""
+    async with received(request) as came:
+        if not native.claims(came.fields, request.headers.get("x-dalston-api")):
+            what = await taken(request, SHARED, came)
+        else:
+            request.scope["dialect"] = what = None
+            asked, wait, format = native.submission_of(came.fields)
+            file = await accepted(request, came, asked)
+    if what is not None:
+        return await answered(request, SHARED, what)
     state = State.of(request)
-    job = new_id()
-    async with _folder(state, job) as folder:
-        upload = Upload(folder, state.settings.max_upload_bytes)
-        _refuse_large(request, state.settings.max_upload_bytes)
-        body = flowing(request.stream(), state.settings.upload_timeout_s)
-        source = await upload.read(request.headers.get("content-type", ""), body)
-        refuse_foreign(upload.fields, request.headers.get("x-dalston-api"))
-        asked, wait, format = native.submission_of(upload.fields)
-        made = plan(job, asked, await state.fleet.cards())
-        if isinstance(made, DalstonError):
-            made = plan(job, asked, await state.fleet.cards(fresh=True))
-        if isinstance(made, DalstonError):
-            raise made
-        told, high = Raw(msgspec.json.encode(asked)), asked.priority == "high"
-        trace = native.trace_of(request.headers.get("traceparent", ""))
-        file = JobFile(job, Caller.of(request).owner, state.clock(), source, told, made, high, trace=trace)
-        await asyncio.to_thread(state.files.accept, file)
-    accepted = await state.jobs.submit(file)
+    job = await state.jobs.submit(file)
     if not wait:
-        return _json(native.job_json(accepted), 202, job)
-    return await _ended(state, await state.jobs.wait(job), format)
+        return _json(native.job_json(job), 202, job.id)
+    return await _ended(state, await state.jobs.wait(job.id), format)
 
 
 @router.get(
@@ -198,22 +186,6 @@ async def _transcript(state: State, job: Job) -> bytes | None:
     if job.state != "completed":
         return None
     return await asyncio.to_thread(state.files.transcript, job.id)
-
-
-@contextlib.asynccontextmanager
-async def _folder(state: State, job: str) -> AsyncIterator[Path]:
-    """The job's folder; gone again when the job was not accepted."""
-    folder = state.files.create(job)
-    try:
-        yield folder
-    except BaseException:
-        await asyncio.to_thread(state.files.discard, job)
-        raise
-
-
-def _refuse_large(request: Request, limit: int) -> None:
-    if int(request.headers.get("content-length", 0)) > limit + 1_000_000:
-        raise UploadTooLarge(f"The upload is larger than {limit} bytes.")
 
 
 def _json(content: bytes, status: int = 200, job: str | None = None) -> Response:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 20
 FIELD_LIMIT = 1 << 16
-PARTS_LIMIT = 200
+PARTS_LIMIT = 1200
 
 
 class Upload:
@@ -45,8 +45,8 @@ class Upload:
         self._file: int | None = None
         self._ended = False
 
-    async def read(self, content_type: str, body: AsyncIterator[bytes]) -> Source:
-        """Read the whole form; raises BadRequest or UploadTooLarge."""
+    async def read(self, content_type: str, body: AsyncIterator[bytes]) -> Source | None:
+        """Read the whole form, and its file if it has one; raises BadRequest or UploadTooLarge."""
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or b"boundary" not in options:
             raise BadRequest("Send a multipart/form-data form with the recording in the field `file`.")
@@ -65,8 +65,6 @@ class Upload:
         finally:
             if self._file is not None:
                 os.close(self._file)
-        if self.source is None:
-            raise BadRequest("The form has no file: put the recording in the field `file`.", code="no_file")
         return self.source
 
     def _callbacks(self) -> MultipartCallbacks:
@@ -100,6 +98,8 @@ class Upload:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode(errors="replace")
+        if not self._name:
+            raise BadRequest("The form has a part without a name.")
         filename = options.get(b"filename")
         self._filename = None if filename is None else filename.decode(errors="replace")
         if self._filename is None:

@@ -99,6 +99,8 @@ class JobFile(Struct, omit_defaults=True):
     outcome: Outcome | None = None
     trace: str | None = None
     """The `traceparent` (W3C) of the request, if it carried one."""
+    keep: bool = True
+    """False: its files go soon after it has ended."""
 
 
 class Damaged(OSError):

@@ -33,6 +33,8 @@ log = logging.getLogger("dalston.jobs")
 ENDED = {"completed", "failed", "cancelled"}
 REREAD_S = 5.0
 AGAIN_S = 0.5
+EPHEMERAL_S = 600
+"""How long a job that nobody wants kept stays, if whoever was to be answered is gone."""
 CHUNK = 4
 """How many jobs one thread publishes."""
 UNREADABLE = (NotFound, JobDamaged, OSError)
@@ -241,7 +243,7 @@ class Jobs:
         assert file.outcome is not None
         error = msgspec.json.encode(file.outcome.error).decode() if file.outcome.error else None
         return {"job": file.id, "run": file.run, "state": file.outcome.state, "error": error,
-                "keep": self.keep, "retention": self.retention}  # fmt: skip
+                "keep": self.keep, "retention": self.retention if file.keep else EPHEMERAL_S}  # fmt: skip
 
     def _file(self, job: str) -> JobFile:
         try:

@@ -1,0 +1,87 @@
+"""What every dialect is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dalston_engine.errors import DalstonError
+from dalston_engine.types import Transcript
+from msgspec import Struct, field
+
+from dalston.request import TranscribeRequest
+
+Fields = Mapping[str, Sequence[str]]
+"""A form as it came: every field with its texts in order."""
+Names = Mapping[str, str]
+"""The vendors' model names that the operator maps, to Dalston's; an empty one is the default model."""
+
+
+class Submission(Struct):
+    """What a form asks for."""
+
+    request: TranscribeRequest
+    url: str | None = None
+    """Where the recording is, when the form does not bring it."""
+    later: bool = False
+    """True: answered at once, the transcript is delivered by webhook."""
+    keep: bool = True
+    """False: nothing stays once it is answered."""
+    webhook: str | None = None
+    """Which registered webhook is told; None: all of them."""
+    metadata: Any = None
+    """What the webhook gets back."""
+
+
+class Finished(Struct):
+    """A job with its transcript, as an answer needs it."""
+
+    id: str
+    transcript: Transcript
+    asked: dict[str, Any]
+    """`TranscribeRequest.answer`."""
+
+
+class Answer(Struct):
+    """What is sent."""
+
+    content: bytes
+    type: str = "application/json"
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Model(Struct):
+    """A name that a request may give as its model."""
+
+    id: str
+    languages: list[str]
+    """ISO 639-1 codes, or `*` for any."""
+    engine: str
+    """Which engine transcribes with it."""
+
+
+class Dialect(NamedTuple):
+    """One vendor's way to ask for a transcript and to be answered."""
+
+    name: str
+    form: type[Struct]
+    """The vendor's form, field by field."""
+    submission: Callable[[Fields, Names], Submission]
+    """Raises BadRequest."""
+    answer: Callable[[Finished], Answer]
+    error: Callable[[DalstonError, str], Answer]
+    """An error and the request's id to the vendor's envelope."""
+    models: Callable[[Sequence[Model]], Any]
+    """The models there are, as the vendor lists them."""
+    envelope: str
+    """The one key of that envelope."""
+    names: Sequence[str]
+    """The vendor's own names of models."""
+
+
+def mapped(name: str, vendor: Sequence[str], names: Names) -> str | None:
+    """What a name stands for: what the operator says, the default model for a vendor's name, or itself."""
+    if name in names:
+        return names[name] or None
+    return None if name in vendor else name

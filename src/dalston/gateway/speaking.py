@@ -1,0 +1,58 @@
+"""Answering in a vendor's dialect: the transcript when it is there, and every error in its envelope."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import msgspec
+from dalston_engine.types import Transcript
+from fastapi import Request, Response
+
+from dalston.dialects.base import Answer, Dialect, Finished, Submission
+from dalston.errors import Conflict
+from dalston.gateway.intake import Received, accepted, ended
+from dalston.gateway.state import State
+from dalston.request import TranscribeRequest
+from dalston.store.files import JobFile
+
+
+class Taken(NamedTuple):
+    """An accepted job, and what was asked for."""
+
+    file: JobFile
+    submission: Submission
+
+
+async def taken(request: Request, dialect: Dialect, came: Received) -> Taken:
+    """The job that a form asks for, accepted; raises in words of the dialect's fields."""
+    submission = dialect.submission(came.fields, State.of(request).settings.names)
+    return Taken(await accepted(request, came, submission.request, keep=submission.keep), submission)
+
+
+async def answered(request: Request, dialect: Dialect, what: Taken) -> Response:
+    """What the form asks for, once it is done."""
+    state, job = State.of(request), what.file.id
+    await state.jobs.submit(what.file)
+    await ended(state, job)
+    answer = await told(state, dialect, job, what.submission.request)
+    if not what.submission.keep:
+        await state.jobs.delete(job)
+    return sent(answer)
+
+
+async def told(state: State, dialect: Dialect, job: str, asked: TranscribeRequest) -> Answer:
+    """A completed job's transcript in a dialect."""
+    content = await asyncio.to_thread(state.files.transcript, job)
+    if content is None:
+        raise Conflict(f"Job {job} has no transcript.", code="no_transcript")
+    return await asyncio.to_thread(_shaped, dialect, job, content, asked)
+
+
+def sent(answer: Answer) -> Response:
+    """An answer as a response."""
+    return Response(answer.content, answer.status, answer.headers, answer.type)
+
+
+def _shaped(dialect: Dialect, job: str, content: bytes, asked: TranscribeRequest) -> Answer:
+    return dialect.answer(Finished(job, msgspec.json.decode(content, type=Transcript), asked.answer))
