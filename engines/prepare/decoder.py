@@ -261,7 +261,7 @@ class Decoding:
         if self.order.channels and frame.layout.nb_channels > SPEAKERS:
             raise BadInput(
                 f"The recording has {frame.layout.nb_channels} channels; up to {SPEAKERS} are told apart. "
-                "Send fewer channels, or have them mixed: speaker_detection=none.",
+                "Send fewer of them.",
                 code="too_many_channels",
             )
         if frame.sample_rate not in RATES:

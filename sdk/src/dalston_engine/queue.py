@@ -20,6 +20,7 @@ from dalston_engine import keys
 from dalston_engine.errors import ErrorRecord
 from dalston_engine.scripts import script
 from dalston_engine.types import Card, Segment, Task
+from dalston_engine.workspace import encode
 
 WAIT_MS = 4000
 HEARTBEAT_TTL_S = 30
@@ -99,7 +100,7 @@ class Queue:
 
     def tell(self, task: Task, n: int, segments: list[Segment]) -> None:
         """Send the attempt's segments from the `n`th on to those who follow its job."""
-        self._run("tell", task=task.id, token=task.token, n=n, segments=msgspec.json.encode(segments))
+        self._run("tell", task=task.id, token=task.token, n=n, segments=encode(segments))
 
     def heartbeat(self, card: Card, state: str, totals: Mapping[str, float]) -> None:
         """Tell the fleet this instance is alive, and what it has done since it started."""

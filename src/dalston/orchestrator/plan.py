@@ -110,7 +110,7 @@ def lacking(request: TranscribeRequest, card: Card) -> str:
     if request.characters and not card.characters:
         return f"{card.id} gives no times of characters."
     if request.task == "translate" and "translate" not in tasks:
-        return f"{card.id} cannot translate."
+        return f"{card.id} cannot translate; name a model of an engine that can."
     if request.speaker_detection == "diarize" and not card.speakers:
         return (
             "No running engine can diarize, and "

@@ -2,7 +2,10 @@
 -- Let those who follow the job have the attempt's segments from the `n`th on. Answers OK or LOST.
 local t = read(task)
 if t.token ~= token or t.state ~= 'running' then return 'LOST' end
-redis.call('XADD', KEY.SEGMENTS(t.job), '*', 'task', task, 'token', token, 'n', n, 'segments', segments)
-redis.call('EXPIRE', KEY.SEGMENTS(t.job), 3600)
+local key, entry = KEY.SEGMENTS(t.job), {'task', task, 'token', token, 'n', n, 'segments', segments}
+local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+if last and table.concat(last[2]) == table.concat(entry) then return 'OK' end
+redis.call('XADD', key, '*', unpack(entry))
+redis.call('EXPIRE', key, 3600)
 event(t.job, task, 'told')
 return 'OK'
