@@ -15,6 +15,7 @@ from dalston_engine.parameters import from_environment, options_of, schema_of, v
 from dalston_engine.stages import STAGES
 from dalston_engine.types import About, Card
 
+Options = dict[str, Any]
 Call = Callable[[Any], None]
 MODELS_HELD = 2
 """How many models stay loaded; the one unused longest makes room."""
@@ -47,9 +48,7 @@ class Host:
         self._loaded[name] = self._loaded.pop(name) if name in self._loaded else self._load(name)
         return self._loaded[name]
 
-    def perform(
-        self, params: dict[str, Any], given: list[Any], report: Call, tell: Call
-    ) -> tuple[Any, float]:
+    def perform(self, params: Options, given: list[Any], report: Call, tell: Call) -> tuple[Any, float]:
         """Run the stage's method; returns its result and the seconds it took, loading not counted.
 
         `report` is told its progress, `tell` the segments that it yields.
