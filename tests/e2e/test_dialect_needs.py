@@ -190,6 +190,22 @@ def test_voice_detection_and_key_terms_reach_the_model(server: Server, meeting: 
     assert "Sera" not in server.transcribed(meeting, model="tiny.en", temperature="0")["text"]
 
 
+def test_an_option_that_is_a_list_is_sent_once_or_often(server: Server, meeting: Path) -> None:
+    for given in (["Dalston"], ["Dalston", "Hackney"]):
+        fields: dict[str, Any] = {"model": "fake", "keyterms": given, "wait": "true", "format": "verbose"}
+        file = {"file": ("talk.flac", meeting.read_bytes())}
+        answer = server.client.post("/v1/audio/transcriptions", data=fields, files=file)
+        assert answer.status_code == 200, answer.text
+        asked = answer.json()["request"]["options"]["keyterms"]
+        assert ([asked] if isinstance(asked, str) else asked) == given
+    again = {"model": ["fake", "fake"], "wait": "true"}
+    answer = server.client.post("/v1/audio/transcriptions", data=again, files=file)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+    scalar = {"model": "fake", "seconds": ["1", "2"]}
+    answer = server.client.post("/v1/audio/transcriptions", data=scalar, files=file)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_option")
+
+
 class Store:
     """A process beside the server that submits and follows jobs, as the gateway does."""
 

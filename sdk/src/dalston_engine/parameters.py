@@ -42,8 +42,8 @@ def validated(options: type[Settings], values: dict[str, Any]) -> Settings:
 
     Raises BadInput naming the option.
     """
-    kinds = {name: str(kind) for name, kind in get_type_hints(options).items()}
-    given = {n: [v] if isinstance(v, str) and "list[" in kinds.get(n, "") else v for n, v in values.items()}
+    kinds = options.__annotations__
+    given = {n: [v] if isinstance(v, str) and "list[" in str(kinds.get(n)) else v for n, v in values.items()}
     try:
         return msgspec.convert(given, options, strict=False)
     except msgspec.ValidationError as error:
