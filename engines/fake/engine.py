@@ -4,31 +4,60 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Generator
 from typing import Annotated, Literal
 
-from dalston_engine import Audio, BadInput, Engine, Retry, Segment, Transcript, Word, serve
+from dalston_engine import Audio, BadInput, Character, Engine, Retry, Segment, Transcript, Word, serve
 from msgspec import Meta
 
 STEP_S = 0.02
+Seconds = Annotated[float, Meta(ge=0, le=3600)]
 
 
 class Fake(Engine):
-    """Says what it is told, as slowly or as wrongly as it is told."""
+    """Says what it is told, as slowly or as wrongly as it is told; every line of `text` is a segment."""
 
     def transcribe(
         self,
         audio: Audio,
         text: str = "a scripted answer",
-        seconds: Annotated[float, Meta(ge=0, le=3600)] = 0.0,
+        seconds: Seconds = 0.0,
+        pause: Seconds = 0.0,
         fail: Literal["bad_input", "retry", "error", "crash"] | None = None,
         language: str = "en",
+        task: Literal["transcribe", "translate"] = "transcribe",
+        keyterms: list[str] | None = None,
         word_timestamps: bool = True,
-    ) -> Transcript:
+        characters: bool = False,
+        diarize: bool = False,
+        num_speakers: Annotated[int, Meta(ge=1, le=32)] = 2,
+    ) -> Generator[Segment, None, Transcript]:
+        """`pause` seconds follow each segment; with `diarize` the segments take turns at speaking."""
+        self.wait(seconds)
+        self.fail(fail, text)
+        lines = [line.split() for line in text.splitlines() if line.split()]
+        step = audio.duration / max(sum(map(len, lines)), 1)
+        segments: list[Segment] = []
+        words: list[Word] = []
+        for n, line in enumerate(lines):
+            start, who = len(words), f"speaker_{n % num_speakers}" if diarize else None
+            words += [said(word, (start + m) * step, step, who, characters) for m, word in enumerate(line)]
+            whole = "".join(word.text for word in words[start:])
+            segments.append(Segment(words[start].start, words[-1].end, whole, who))
+            yield segments[-1]
+            self.wait(pause)
+        return Transcript(segments, words=words if word_timestamps else None, language=language)
+
+    def wait(self, seconds: float) -> None:
+        """Report progress until the time is over."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(STEP_S, left))
             self.progress(1 - left / seconds)
-        match fail:
+
+    def fail(self, how: str | None, text: str) -> None:
+        """Go wrong as the script says."""
+        match how:
             case "bad_input":
                 raise BadInput("The script says that this recording is bad.")
             case "retry":
@@ -37,14 +66,13 @@ class Fake(Engine):
                 raise RuntimeError(text)
             case "crash":
                 os._exit(1)
-        spoken = text.split()
-        step = audio.duration / max(len(spoken), 1)
-        words = [Word(f" {word}", n * step, (n + 1) * step) for n, word in enumerate(spoken)]
-        return Transcript(
-            segments=[Segment(0.0, audio.duration, "".join(w.text for w in words))] if words else [],
-            words=words if word_timestamps else None,
-            language=language,
-        )
+
+
+def said(word: str, start: float, seconds: float, speaker: str | None, characters: bool) -> Word:
+    """A word with its space, which counts as its first character."""
+    text, step = f" {word}", seconds / (len(word) + 1)
+    each = [Character(c, start + n * step, start + (n + 1) * step) for n, c in enumerate(text)]
+    return Word(text, start, start + seconds, None, speaker, None, each if characters else None)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ nothing else. libav is given the open file by its number and may open nothing: t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -16,6 +17,7 @@ import wave
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import av
 import msgspec
@@ -39,6 +41,8 @@ RATES = range(1_000, 1_600_001)
 """Sample rates that recordings have, in hertz; the highest ones are those of studios."""
 BLOCK = 1 << 20
 """Bytes written to disk at once."""
+SPEAKERS = 8
+"""How many channels are transcribed each by itself at most."""
 MINIMUM = 0.01
 """Seconds below which nothing counts as decoded."""
 FLOATS = {"flt": (4, "f"), "dbl": (8, "d")}
@@ -56,6 +60,7 @@ class Decoding:
 
     def __init__(self, limits: Limits, order: Order) -> None:
         self.limits, self.order = limits, order
+        self.outputs, self.wavs = contextlib.ExitStack(), list[wave.Wave_write]()
         self.warnings: list[str] = []
         self.damaged = 0
         self.mended = False
@@ -63,14 +68,29 @@ class Decoding:
 
     def run(self) -> Media:
         """Decode into the target; raises BadInput, or OSError for what the disk does."""
-        with open(self.order.source, "rb") as source, open(self.order.target, "wb", BLOCK) as target:
+        with open(self.order.source, "rb") as source, self.outputs:
             if not os.fstat(source.fileno()).st_size:
                 raise BadInput("The file is empty.", code="invalid_audio")
-            with self.opened(source.fileno()) as container, wave.open(target, "wb") as wav:
-                wav.setnchannels(1)
-                wav.setsampwidth(2)
-                wav.setframerate(RATE)
-                return self.decode(container, wav)
+            if self.order.raw:
+                return self.copy(source)
+            with self.opened(source.fileno()) as container:
+                return self.decode(container)
+
+    def copy(self, source: BinaryIO) -> Media:
+        """Take headerless samples as they are."""
+        size = os.fstat(source.fileno()).st_size
+        if size % 2:
+            raise BadInput(
+                "The file is not raw 16-bit audio: it has an odd number of bytes. Send s16le samples, "
+                "16 kHz, mono, or a file with a header without saying how to read it.",
+                code="invalid_audio",
+            )
+        self.check_duration(size / 2 / RATE)
+        (wav,) = self.write_to(1)
+        while block := source.read(BLOCK):
+            wav.writeframesraw(block)
+            self.report(wav.tell() * 2 / size)
+        return Media(wav.tell() / RATE, "raw", "pcm_s16le", RATE, 1, **self.split)
 
     def opened(self, descriptor: int) -> av.container.InputContainer:
         """The recording as libav sees it."""
@@ -91,7 +111,34 @@ class Decoding:
                 "The file is not audio or video in a known format, or it is damaged.", code="invalid_audio"
             ) from None
 
-    def decode(self, container: av.container.InputContainer, wav: wave.Wave_write) -> Media:
+    def write_to(self, channels: int) -> list[wave.Wave_write]:
+        """The files of the recording, or of each of its channels."""
+        names = [f"audio-{n}.wav" for n in range(channels)] if self.order.channels else ["audio.wav"]
+        for name in names[len(self.wavs) :]:
+            file = self.outputs.enter_context(open(f"{self.order.folder}/{name}", "wb", BLOCK))  # noqa: SIM115
+            wav = self.outputs.enter_context(wave.open(file, "wb"))  # noqa: SIM115
+            wav.setparams((1, 2, RATE, 0, "NONE", ""))
+            self.wavs.append(wav)
+        return self.wavs
+
+    def write(self, frame: AudioFrame) -> None:
+        """Put a frame where its channels go."""
+        channels = frame.layout.nb_channels
+        samples = memoryview(frame.planes[0])[: frame.samples * channels * 2]
+        wavs = self.write_to(channels)
+        if channels == 1:
+            return wavs[0].writeframesraw(samples)
+        mixed = array("h", bytes(samples))
+        for n, wav in enumerate(wavs):
+            wav.writeframesraw(mixed[n::channels])
+        return None
+
+    @property
+    def split(self) -> dict[str, Any]:
+        """What the channels were made of."""
+        return {"parts": len(self.wavs), "split": "channels"} if self.order.channels else {}
+
+    def decode(self, container: av.container.InputContainer) -> Media:
         """Write all that can be decoded, and say what it was."""
         stream = next((one for one in container.streams.audio if one.codec_context), None)
         if stream is None:
@@ -100,11 +147,12 @@ class Decoding:
         exact = container.format.name in EXACT
         total = container.duration / av.time_base if container.duration else 0.0
         self.check_duration(total if exact else 0.0)
+        decoded = 0.0
         for frame in self.resampled(container, stream):
-            wav.writeframesraw(memoryview(frame.planes[0])[: frame.samples * 2])
-            self.check_duration(wav.tell() / RATE)
-            self.report(wav.tell() / RATE / total if total else 0.0)
-        decoded = wav.tell() / RATE
+            self.write(frame)
+            decoded = self.wavs[0].tell() / RATE
+            self.check_duration(decoded)
+            self.report(decoded / total if total else 0.0)
         if decoded < MINIMUM or decoded < total / 100:
             raise BadInput("No audio could be decoded from the file.", code="invalid_audio")
         if self.damaged:
@@ -122,20 +170,26 @@ class Decoding:
             bit_rate=stream.codec_context.bit_rate or None,
             video=any(not is_cover(video) for video in container.streams.video),
             warnings=self.warnings,
+            **self.split,
         )
 
     def resampled(
         self, container: av.container.InputContainer, stream: av.AudioStream
     ) -> Iterator[AudioFrame]:
-        """The stream's frames as 16 kHz mono s16; the sound may change its shape on the way."""
-        resampler, shape = None, None
+        """The stream's frames as 16 kHz s16, mono or with the channels of the first frame.
+
+        The sound may change its shape on the way.
+        """
+        resampler, shape, kind = None, None, {"format": "s16", "layout": "mono", "rate": RATE}
         for frame in self.frames(container, stream):
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if now != shape:
                 self.check_shape(frame)
+                if self.order.channels and not shape:
+                    kind["layout"] = frame.layout.name
                 if resampler:
                     yield from resampler.resample(None)
-                resampler, shape = AudioResampler(format="s16", layout="mono", rate=RATE), now
+                resampler, shape = AudioResampler(**kind), now
             self.mend(frame)
             frame.pts = None  # gaps in the source's clock are not filled with silence
             try:
@@ -202,6 +256,12 @@ class Decoding:
             raise BadInput(
                 f"The recording has {frame.layout.nb_channels} channels; this server takes up to "
                 f"{self.limits.channels} (DALSTON_PREPARE_MAX_CHANNELS).",
+                code="too_many_channels",
+            )
+        if self.order.channels and frame.layout.nb_channels > SPEAKERS:
+            raise BadInput(
+                f"The recording has {frame.layout.nb_channels} channels; up to {SPEAKERS} are told apart. "
+                "Send fewer of them.",
                 code="too_many_channels",
             )
         if frame.sample_rate not in RATES:

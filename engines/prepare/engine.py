@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from dalston_engine import BadInput, Engine, Media, Retry, serve
@@ -45,7 +45,12 @@ class Order(Struct):
     """One recording to decode."""
 
     source: str
-    target: str
+    folder: str
+    """Where `audio.wav` goes, or `audio-0.wav` and so on for channels."""
+    channels: bool = False
+    """Whether every channel is a recording by itself."""
+    raw: bool = False
+    """Whether the source is nothing but the samples of prepared audio."""
 
 
 class Report(Struct, omit_defaults=True):
@@ -130,8 +135,14 @@ class Prepare(Engine):
         limits = Limits(max_duration, max_channels, max_memory_mb * MB, max_cpu_seconds)
         self.decoder = Decoder(limits)
 
-    def prepare(self, source: Path, folder: Path) -> Media:
-        order = Order(str(source), str(folder / "audio.wav"))
+    def prepare(
+        self,
+        source: Path,
+        folder: Path,
+        per_channel: bool = False,
+        source_format: Literal["", "pcm_s16le_16k"] = "",
+    ) -> Media:
+        order = Order(str(source), str(folder), per_channel, bool(source_format))
         try:
             return self.decoder.decode(order, self.progress)
         except Fell as fall:

@@ -222,6 +222,7 @@ async def test_a_script_that_is_refused_changes_nothing(redis: Any, valkey: str)
         (SUBMIT, {"job": "k"} | submit),
         (script("claim"), instance | {"lease": "t"}),
         (script("renew"), {"task": "j.prepare", "token": "t", "progress": 0.5}),
+        (script("tell"), {"task": "j.prepare", "token": "t", "n": 0, "segments": "[]"}),
         (script("settle+claim"), {"task": "j.prepare", "token": "t", "outcome": "retry", "lease": "u"}
          | instance | settle),
         (SWEEP, {"lease": 15_000, "attempts": 3, "limit": 9}),

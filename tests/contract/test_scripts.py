@@ -1516,6 +1516,12 @@ def repeated_renew(redis: Any, queue: Open) -> dict[str, Any]:
     return {"task": task.id, "token": task.token, "progress": 0.5}
 
 
+def repeated_tell(redis: Any, queue: Open) -> dict[str, Any]:
+    submit(redis)
+    task = claimed(queue("prepare"))
+    return {"task": task.id, "token": task.token, "n": 0, "segments": '[{"start":0,"end":1,"text":" a"}]'}
+
+
 def repeated_settle(outcome: str, attempt: int = 1, **changes: Any) -> Prepare:
     def prepare(redis: Any, queue: Open) -> dict[str, Any]:
         submit(redis, **changes)
@@ -1618,6 +1624,7 @@ REPEATED = {
     "submit": repeated_submit,
     "claim": repeated_claim,
     "renew": repeated_renew,
+    "tell": repeated_tell,
     **{f"settle {outcome}": repeated_settle(outcome) for outcome in ENDINGS},
     "settle for the last time": repeated_settle("retry", ATTEMPTS),
     "settle what grows": repeated_settle("completed", **GROWING),
@@ -1675,6 +1682,21 @@ def test_a_script_called_again_changes_nothing_more(redis: Any, queue: Open, wha
 
 def test_every_script_is_called_again() -> None:
     assert {what.split()[0] for what in REPEATED} == {name for _, name in SCRIPTS} | {"settle+claim"}
+
+
+def test_only_the_owner_of_a_running_task_tells_of_segments(redis: Any, queue: Open) -> None:
+    submit(redis)
+    first = claimed(queue("prepare"))
+    reclaim(redis)
+    second = claimed(queue("prepare", "two"))
+    said: dict[str, Any] = {"task": second.id, "n": 0, "segments": "[]"}
+    assert script("tell")(redis, token=first.token, **said) == "LOST"
+    assert not redis.exists(keys.SEGMENTS(job="j"))
+    assert script("tell")(redis, token=second.token, **said) == "OK"
+    done_before = redis.xlen(keys.SEGMENTS(job="j"))
+    assert queue("prepare", "two").settle(second, "completed") == "OK"
+    assert script("tell")(redis, token=second.token, **said) == "LOST"
+    assert redis.xlen(keys.SEGMENTS(job="j")) == done_before == 1
 
 
 # Fleet

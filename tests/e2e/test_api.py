@@ -81,7 +81,7 @@ def test_a_truncated_file_that_holds_nothing_readable_is_refused(server: Server,
     [
         ({"model": "nope"}, 404, "unknown_model"),
         ({"model": "tiny.en", "language": "de"}, 422, "unsupported_language"),
-        ({"model": "fake", "speaker_detection": "diarize"}, 400, "unsupported_option"),
+        ({"model": "tiny.en", "speaker_detection": "diarize"}, 422, "unsupported_option"),
         ({"model": "fake", "colour": "red"}, 400, "invalid_option"),
         ({"model": "tiny.en", "beam_size": "900"}, 400, "invalid_option"),
         ({"model": "fake", "wait": "perhaps"}, 400, "bad_request"),

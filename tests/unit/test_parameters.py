@@ -122,3 +122,9 @@ def test_an_option_needs_a_type_and_a_default() -> None:
     for method in (untyped, required):
         with pytest.raises(TypeError, match="'flag' needs a type and a default"):
             options_of(method, 1)
+
+
+def test_one_text_is_a_list_of_one_where_a_list_is_wanted() -> None:
+    for kind in (OPTIONS, REBUILT):
+        given = validated(kind, {"names": "a", "vocabulary": "b", "text": "c"})
+        assert (given.names, given.vocabulary, given.text) == (["a"], ["b"], "c")  # type: ignore[attr-defined]

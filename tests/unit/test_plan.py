@@ -24,9 +24,26 @@ PARAMS = {
         "word_timestamps": {"type": "boolean", "default": True},
         "beam_size": {"type": "integer", "minimum": 1, "maximum": 20, "default": 5},
         "vad": {"type": "boolean", "default": False},
+        "keyterms": {
+            "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}],
+            "default": None,
+        },
+        "task": {"enum": ["transcribe", "translate"], "default": "transcribe"},
     },
 }
-PREPARE, MERGE = Card("prepare", "prepare"), Card("merger", "merge")
+READING = {
+    "type": "object",
+    "properties": {
+        "per_channel": {"type": "boolean", "default": False},
+        "source_format": {"enum": ["", "pcm_s16le_16k"], "default": ""},
+    },
+}
+PREPARE, MERGE = Card("prepare", "prepare", params=READING), Card("merger", "merge")
+PLAIN = Card("plain", "prepare")
+TALENTED = Card(
+    "talented", "transcribe", characters=True, speakers=True,
+    params={"properties": {name: {"type": "boolean"} for name in ("characters", "diarize")}},
+)  # fmt: skip
 WHISPER = Card(
     "whisper", "transcribe", default_model="base", hub=True, words=True, params=PARAMS,
     models={"base": ModelCard(["*"], True), "tiny.en": ModelCard(["en"])},
@@ -46,9 +63,11 @@ CARDS = st.builds(
     default_model=st.none() | NAMES,
     hub=st.booleans(),
     words=st.booleans(),
+    characters=st.booleans(),
+    speakers=st.booleans(),
     scripted=st.booleans(),
     models=st.dictionaries(NAMES, MODELS, max_size=3),
-    params=st.sampled_from([{}, PARAMS]),
+    params=st.sampled_from([{}, PARAMS, READING]),
 )
 FLEETS = st.lists(CARDS, max_size=7, unique_by=lambda card: card.id)
 LIKELY_FLEETS = FLEETS.map(
@@ -58,7 +77,11 @@ REQUESTS = st.builds(
     TranscribeRequest,
     model=st.none() | NAMES,
     language=st.none() | st.sampled_from(["en", "de"]),
-    speaker_detection=st.sampled_from(["none", "none", "none", "diarize"]),
+    speaker_detection=st.sampled_from(["none", "none", "none", "diarize", "per_channel"]),
+    task=st.sampled_from(["transcribe", "transcribe", "translate"]),
+    characters=st.sampled_from([False, False, True]),
+    source_format=st.sampled_from(["", "", "pcm_s16le_16k"]),
+    stream=st.booleans(),
     word_timestamps=st.none() | st.booleans(),
     options=st.dictionaries(
         st.sampled_from(["beam_size", "vad", "colour"]), st.sampled_from(["1", "x"]), max_size=1
@@ -218,5 +241,68 @@ def test_word_times_are_refused_by_an_engine_without_them() -> None:
     assert planned(model="parrot", word_timestamps=False)[1].engine == "parrot"
 
 
-def test_what_is_not_built_yet_is_refused() -> None:
-    assert refused(speaker_detection="diarize").code == "unsupported_option"
+@pytest.mark.parametrize(
+    ("wanted", "part"),
+    [
+        ({"speaker_detection": "diarize"}, "diarize"),
+        ({"characters": True}, "characters"),
+        ({"task": "translate", "model": "parrot"}, "translate"),
+        ({"word_timestamps": True, "model": "parrot"}, "word times"),
+    ],
+)
+def test_what_no_engine_can_do_is_refused_by_its_name(wanted: dict[str, Any], part: str) -> None:
+    error = refused(**wanted)
+    assert (type(error), error.code, error.status) == (BadRequest, "unsupported_option", 422)
+    assert part in error.message
+
+
+def test_diarizing_is_refused_with_how_to_start_an_engine_for_it() -> None:
+    assert "dalston up --engines" in refused(speaker_detection="diarize").message
+
+
+@pytest.mark.parametrize(
+    ("wanted", "engine", "told"),
+    [
+        ({"speaker_detection": "diarize"}, "talented", {"diarize": True}),
+        ({"characters": True}, "talented", {"characters": True}),
+        ({"task": "translate"}, "whisper", {"model": "base", "task": "translate"}),
+        ({"word_timestamps": True}, "whisper", {"model": "base", "word_timestamps": True}),
+    ],
+)
+def test_an_engine_that_can_is_chosen_and_told(wanted: dict[str, Any], engine: str, told: object) -> None:
+    made = planned([PREPARE, PARROT, TALENTED, WHISPER, MERGE], **wanted)
+    assert made[1].engine == engine
+    assert options(made) == told
+
+
+def test_an_engine_is_told_that_somebody_follows() -> None:
+    assert options(planned(model="parrot", stream=True)) == {"stream": True}
+    assert options(planned(model="parrot")) == {}
+
+
+def test_a_single_text_is_a_list_of_one() -> None:
+    assert options(planned(model="whisper", options={"keyterms": "Dalston"}))["keyterms"] == ["Dalston"]
+    both = planned(model="whisper", options={"keyterms": ["Dalston", "Hackney"]})
+    assert options(both)["keyterms"] == ["Dalston", "Hackney"]
+
+
+def test_channels_are_split_and_each_transcribed() -> None:
+    prepare, transcribe, merge = planned(speaker_detection="per_channel")
+    assert (prepare.grows, json.loads(prepare.params)) == (True, {"per_channel": True})
+    assert transcribe.each
+    assert not merge.each
+    whole = planned()
+    assert not any(task.grows or task.each for task in whole)
+    assert whole[0].params == "{}"
+
+
+def test_raw_samples_are_read_as_told() -> None:
+    made = planned(source_format="pcm_s16le_16k")
+    assert json.loads(made[0].params) == {"source_format": "pcm_s16le_16k"}
+
+
+@pytest.mark.parametrize("wanted", [{"speaker_detection": "per_channel"}, {"source_format": "pcm_s16le_16k"}])
+def test_a_prepare_engine_that_cannot_read_so_is_refused(wanted: dict[str, Any]) -> None:
+    error = refused([PLAIN, WHISPER, MERGE], **wanted)
+    assert (error.code, error.status) == ("unsupported_option", 422)
+    assert "plain" in error.message

@@ -6,11 +6,14 @@ import contextlib
 import json
 import logging
 import re
+import wave
+from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from dalston_engine import BadInput, Engine, Media, ModelUnavailable, Retry
+import redis
+from dalston_engine import Audio, BadInput, Engine, Media, ModelUnavailable, Retry, Segment, Transcript
 from dalston_engine.errors import Cancelled, DalstonError, Drained, LeaseLost
 from dalston_engine.host import Host
 from dalston_engine.manifest import Manifest
@@ -211,6 +214,62 @@ def test_numbers_of_numpy_are_written_as_numbers(worker: Worker) -> None:
     written = json.loads((worker.jobs / "j/j.prepare.token.json").read_bytes())
     assert (written["duration"], written["sample_rate"]) == (1.5, 8000)
     assert json.loads(encode([Number(0.25)])) == [0.25]
+
+
+class Chatter(Engine):
+    """A transcribe engine that says two things while it works."""
+
+    def transcribe(self, audio: Audio) -> Generator[Segment, None, Transcript]:
+        said = [Segment(0.0, 0.5, " one"), Segment(0.5, 1.0, " two")]
+        yield from said
+        return Transcript(said)
+
+
+@pytest.fixture
+def chatter(tmp_path: Path) -> Worker:
+    """A worker with prepared audio."""
+    folder = tmp_path / "jobs" / "j" / "j.prepare.first"
+    folder.mkdir(parents=True)
+    with wave.open(str(folder / "audio.wav"), "wb") as wav:
+        wav.setparams((1, 2, 16_000, 0, "NONE", ""))
+        wav.writeframes(bytes(32_000))
+    manifest = Manifest("chatter", "transcribe")
+    host = Host(Chatter, manifest, Models(manifest, tmp_path / "models"))
+    return Worker(host, "unix:///nowhere", "one", tmp_path / "jobs")
+
+
+def talk(params: str) -> Task:
+    """A task for the chatter."""
+    return Task("j.t", "j", "transcribe", "chatter", 1, "t", params, [Need("j.prepare", "prepare", "first")])
+
+
+def test_what_nobody_follows_is_sent_nowhere(chatter: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(chatter.queue.__class__, "tell")
+    assert chatter.perform(talk("{}")).word == "completed"
+    written = json.loads((chatter.jobs / "j/j.t.t.json").read_bytes())
+    assert [segment["text"] for segment in written["segments"]] == [" one", " two"]
+
+
+def test_segments_are_sent_as_they_come(chatter: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, list[str]]] = []
+    monkeypatch.setattr(chatter.queue, "tell", lambda _, n, said: told.append((n, [s.text for s in said])))
+    assert chatter.perform(talk('{"stream": true}')).word == "completed"
+    assert told == [(0, [" one"]), (1, [" two"])]
+
+
+def test_a_redis_that_is_away_stops_no_transcription(
+    chatter: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, list[str]]] = []
+
+    def tell(_: Task, n: int, said: list[Segment]) -> None:
+        told.append((n, [s.text for s in said]))
+        if len(told) == 1:
+            raise redis.exceptions.ConnectionError
+
+    monkeypatch.setattr(chatter.queue, "tell", tell)
+    assert chatter.perform(talk('{"stream": true}')).word == "completed"
+    assert told == [(0, [" one"]), (0, [" one", " two"])]
 
 
 def test_an_engine_without_its_stages_method_is_refused_at_once(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ class Engine:
     `load` runs once before any task, with the model's id if it takes one; its other parameters are
     the operator's settings (`DALSTON_<ENGINE>_<NAME>`). The method that the stage names does the
     work, one task at a time; its keyword parameters are the request's options. Return a value to
-    finish, raise `BadInput` to fail for good, anything else to be tried again.
+    finish, raise `BadInput` to fail for good, anything else to be tried again. `transcribe` may yield each
+    segment as it comes, and return the whole at its end: those who follow the job are sent them.
     """
 
     models: Models

@@ -30,9 +30,7 @@ class ErrorRecord(Struct, omit_defaults=True):
 class DalstonError(Exception):
     """Something went wrong in Dalston."""
 
-    code = "internal_error"
-    status = 500
-    retryable = True
+    code, status, retryable = "internal_error", 500, True
     outcome: str | None = None
     """How a task that ends with this is settled; None: `retry` or `failed`, as `retryable` says."""
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import msgspec
@@ -15,6 +15,8 @@ from dalston_engine.parameters import from_environment, options_of, schema_of, v
 from dalston_engine.stages import STAGES
 from dalston_engine.types import About, Card
 
+Options = dict[str, Any]
+Call = Callable[[Any], None]
 MODELS_HELD = 2
 """How many models stay loaded; the one unused longest makes room."""
 
@@ -46,15 +48,21 @@ class Host:
         self._loaded[name] = self._loaded.pop(name) if name in self._loaded else self._load(name)
         return self._loaded[name]
 
-    def perform(
-        self, params: dict[str, Any], arguments: list[Any], report: Callable[[float], None]
-    ) -> tuple[Any, float]:
-        """Run the stage's method; returns its result and the seconds it took, loading not counted."""
+    def perform(self, params: Options, given: list[Any], report: Call, tell: Call) -> tuple[Any, float]:
+        """Run the stage's method; returns its result and the seconds it took, loading not counted.
+
+        `report` is told its progress, `tell` the segments that it yields.
+        """
         options = validated(self.options, {k: v for k, v in params.items() if k != "model"})
         engine = self.loaded(params.get("model"))
         engine.report = report
         started = time.perf_counter()
-        result = getattr(engine, self.stage.name)(*arguments, **msgspec.structs.asdict(options))
+        result = getattr(engine, self.stage.name)(*given, **msgspec.structs.asdict(options))
+        while isinstance(result, Generator):
+            try:
+                tell(next(result))
+            except StopIteration as end:
+                result = end.value
         seconds = time.perf_counter() - started
         if not isinstance(result, self.stage.result):
             raise BadInput(f"{self.manifest.id} returned no {self.stage.result.__name__}.", status=500)

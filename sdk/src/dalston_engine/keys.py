@@ -28,6 +28,9 @@ JOB = Key("dalston:job:{job}", "hash", "job", "submit, claim, settle, sweep, can
 TASK = Key("dalston:task:{task}", "hash", "job", "every script but heartbeat and tidy")
 """State, attempt, claim token, engine, queue entry, needs, dependents, params, times, error."""
 
+SEGMENTS = Key("dalston:job:{job}:segments", "stream", "heartbeat", "tell, finish, forget")
+"""What a job's engine has said so far, for those who follow it; nothing depends on it."""
+
 QUEUE = Key("dalston:queue:{engine}", "stream", "permanent", "every script that queues, ends or withdraws")
 """An engine's ready tasks."""
 

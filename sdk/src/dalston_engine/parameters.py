@@ -38,9 +38,14 @@ def schema_of(options: type[Struct]) -> dict[str, Any]:
 
 
 def validated(options: type[Settings], values: dict[str, Any]) -> Settings:
-    """`values` as the options struct, texts coerced; raises BadInput naming the option."""
+    """`values` as the options struct, texts coerced, one text as a list where a list is wanted.
+
+    Raises BadInput naming the option.
+    """
+    kinds = options.__annotations__
+    given = {n: [v] if isinstance(v, str) and "list[" in str(kinds.get(n)) else v for n, v in values.items()}
     try:
-        return msgspec.convert(values, options, strict=False)
+        return msgspec.convert(given, options, strict=False)
     except msgspec.ValidationError as error:
         what = str(error).replace(" - at `$.", " for option `").replace("Object contains", "There is an")
         raise BadInput(f"{what}.", code="invalid_option") from None

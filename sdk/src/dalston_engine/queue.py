@@ -19,7 +19,8 @@ from redis.connection import DefaultParser
 from dalston_engine import keys
 from dalston_engine.errors import ErrorRecord
 from dalston_engine.scripts import script
-from dalston_engine.types import Card, Task
+from dalston_engine.types import Card, Segment, Task
+from dalston_engine.workspace import encode
 
 WAIT_MS = 4000
 HEARTBEAT_TTL_S = 30
@@ -96,6 +97,10 @@ class Queue:
         values |= self._names | {"lease": secrets.token_hex(8)} if more else {}
         told = patiently(lambda: self._run("settle+claim" if more else "settle", **values, attempts=ATTEMPTS))
         return self._take(told[1], told[0]) if more else str(told)
+
+    def tell(self, task: Task, n: int, segments: list[Segment]) -> None:
+        """Send the attempt's segments from the `n`th on to those who follow its job."""
+        self._run("tell", task=task.id, token=task.token, n=n, segments=encode(segments))
 
     def heartbeat(self, card: Card, state: str, totals: Mapping[str, float]) -> None:
         """Tell the fleet this instance is alive, and what it has done since it started."""

@@ -17,7 +17,7 @@ from dalston_engine.host import Host
 from dalston_engine.models import Models
 from dalston_engine.parameters import from_environment
 from dalston_engine.process import follow_parent, log_to_stderr
-from dalston_engine.types import Audio, Media, Parts, Transcript
+from dalston_engine.types import Audio, Parts
 from dalston_engine.workspace import encode
 
 
@@ -87,7 +87,7 @@ def _alone(host: Host, args: argparse.Namespace) -> None:
     options = [*args.option, *([f"model={args.model}"] if args.model else [])]
     params = dict(option.split("=", 1) for option in options)
     arguments = [_argument(name, args.inputs, args.folder) for name in host.stage.takes]
-    result, _ = host.perform(params, arguments, lambda _: None)
+    result, _ = host.perform(params, arguments, *[lambda _: None] * 2)
     print(json.format(encode(result)).decode())
 
 
@@ -96,10 +96,8 @@ def _argument(name: str, inputs: list[Path], folder: Path) -> Any:
         if name == "audio":
             return Audio(inputs[0])
         if name == "parts":
-            media, *transcripts = [path.read_bytes() for path in inputs]
-            return Parts(
-                json.decode(media, type=Media), [json.decode(t, type=Transcript) for t in transcripts]
-            )
+            media, *rest = [path.read_bytes() for path in inputs]
+            return json.decode(b'{"media":%b,"transcripts":[%b]}' % (media, b",".join(rest)), type=Parts)
         return inputs[0] if name == "source" else folder
     except (OSError, EOFError, ValueError, wave.Error) as error:
         raise DalstonError(f"{inputs[0]} is no {name} for this stage: {error}") from None

@@ -12,6 +12,14 @@ from msgspec import Struct, field
 SAMPLE_RATE = 16_000
 
 
+class Character(Struct):
+    """One character of a word with its own measured times."""
+
+    text: str
+    start: float
+    end: float
+
+
 class Word(Struct, omit_defaults=True):
     """One spoken word; `text` keeps its leading whitespace, so joined words give the text."""
 
@@ -21,6 +29,10 @@ class Word(Struct, omit_defaults=True):
     probability: float | None = None
     """The model's mean token probability, 0 to 1."""
     speaker: str | None = None
+    channel: int | None = None
+    """The channel of the source it was spoken on, counted from 0; when channels were told apart."""
+    characters: list[Character] | None = None
+    """Those of `text` with their times; absent when they were not asked for."""
 
 
 class Segment(Struct, omit_defaults=True):
@@ -36,6 +48,16 @@ class Segment(Struct, omit_defaults=True):
     temperature: float | None = None
     tokens: list[int] | None = None
     seek: int | None = None
+    channel: int | None = None
+    """As a word's."""
+
+
+class ChannelInfo(Struct, omit_defaults=True):
+    """What was found out about one channel of the source."""
+
+    channel: int
+    language: str | None = None
+    language_probability: float | None = None
 
 
 class Transcript(Struct, omit_defaults=True):
@@ -54,6 +76,8 @@ class Transcript(Struct, omit_defaults=True):
     """Seconds of audio decoded."""
     model: str | None = None
     """The id of the model that transcribed."""
+    channels: list[ChannelInfo] | None = None
+    """One for each channel, when channels were told apart."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -72,6 +96,8 @@ class Media(Struct, omit_defaults=True):
     video: bool = False
     parts: int | None = None
     """How many parts prepare left to be transcribed each by itself; absent: the whole."""
+    split: str | None = None
+    """What the parts are: `channels`, one each, on the same clock."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -152,6 +178,10 @@ class About(Struct, omit_defaults=True):
     """True when any id of the model hub is accepted."""
     words: bool = False
     """True when it can give word times."""
+    characters: bool = False
+    """True when it can give characters' times."""
+    speakers: bool = False
+    """True when it can tell by itself who speaks."""
     gpu: str = "none"
     scripted: bool = False
     """True when its answers are made up for tests: chosen only when a request names it."""

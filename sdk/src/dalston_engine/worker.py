@@ -16,16 +16,17 @@ import signal
 import time
 import traceback
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import NamedTuple
 
 import msgspec
 
-from dalston_engine.errors import Cancelled, DalstonError, DiskFull, Drained, ErrorRecord, LeaseLost
+from dalston_engine.errors import Cancelled, DalstonError, DiskFull, Drained, ErrorRecord, LeaseLost, Retry
 from dalston_engine.host import Host
 from dalston_engine.queue import AWAY, Queue, patiently
-from dalston_engine.types import Task
+from dalston_engine.types import Segment, Task
 from dalston_engine.workspace import Workspace
 
 log = logging.getLogger("dalston.engine")
@@ -50,6 +51,7 @@ class Hold:
     def __init__(self, task: Task | None) -> None:
         self.task, self.word, self.since = task, "NEW", time.monotonic()
         self.progress: float | None = None
+        self.told, self.untold = 0, list[Segment]()
 
 
 class Keeper(Thread):
@@ -137,7 +139,8 @@ class Worker:
         try:
             with Workspace(self.jobs, task) as workspace:
                 params, given = msgspec.json.decode(task.params), workspace.arguments()
-                result, seconds = self.host.perform(params, given, self.keeper.report)
+                tell = partial(self._tell, task) if params.pop("stream", False) else lambda _: None
+                result, seconds = self.host.perform(params, given, self.keeper.report, tell)
                 workspace.publish(result)
             audio = getattr(given[0], "duration", getattr(result, "duration", None))
             return Outcome("completed", seconds, audio=audio)
@@ -149,8 +152,15 @@ class Worker:
             # The exception's own text may quote the recording, so only its type and place are told.
             kind, place = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
             log.error("task %s: %s in the engine at\n%s", task.id, kind, place)
-            failed = ErrorRecord("engine_error", f"{task.engine} failed on this recording: {kind}.")
-            return Outcome("retry", error=failed)
+            return Outcome("retry", error=Retry(f"{task.engine} failed on this recording: {kind}.").record)
+
+    def _tell(self, task: Task, segment: Segment) -> None:
+        """Send a segment to those who follow; what Redis does not take now goes with the next."""
+        hold = self.keeper._hold
+        hold.untold.append(segment)
+        with contextlib.suppress(*AWAY):
+            self.queue.tell(task, hold.told, hold.untold)
+            hold.told, hold.untold = hold.told + len(hold.untold), []
 
     def _turn(self) -> None:
         self._idle = False

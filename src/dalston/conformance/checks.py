@@ -96,6 +96,32 @@ class Checks:
             raise Failed(_why(attempt))
         return self._plausible(self._decoded(self.bench.result(attempt)), attempt)
 
+    def tells(self) -> str:
+        """What it says on the way is what it says in the end."""
+        attempt = self.bench.ended(self.recording, self.params | {"stream": True})
+        if attempt.state != "completed":
+            raise Failed(_why(attempt))
+        told = self.bench.told(attempt)
+        if not told:
+            return "yields none, so who follows a job hears nothing before its end"
+        if told != self._decoded(self.bench.result(attempt)).segments:
+            raise Failed("the segments that it yields are not those that it returns")
+        return f"yields {len(told)} before its end"
+
+    def splits(self) -> str:
+        """It leaves each channel by itself, if it says that it can."""
+        if "per_channel" not in self.card.params.get("properties", {}):
+            return "it does not tell channels apart"
+        attempt = self.bench.ended(self.recording, self.params | {"per_channel": True})
+        if attempt.state != "completed":
+            raise Failed(_why(attempt))
+        media = self._decoded(self.bench.result(attempt))
+        if (media.parts, media.split) != (media.channels, "channels"):
+            raise Failed('with per_channel its result needs parts = its channels and split = "channels"')
+        folder = self.bench.files.jobs / attempt.job / f"{attempt.task}.{attempt.token}"
+        notes = [_prepared(media, folder / f"audio-{n}.wav", self.recording) for n in range(media.parts)]
+        return ", ".join(notes)
+
     def silent(self) -> str:
         """Silence is no accident."""
         return self._bears(material.silence())
@@ -287,8 +313,8 @@ def _prepared(media: Media, path: Path, made: Material) -> str:
     try:
         seconds = Audio(path).duration
     except (OSError, EOFError, ValueError, wave.Error) as error:
-        raise Failed(f"it left no prepared audio (audio.wav, 16 kHz mono 16-bit): {error}") from None
-    for what, value in (("audio.wav lasts", seconds), ("it says", media.duration)):
+        raise Failed(f"it left no prepared audio ({path.name}, 16 kHz mono 16-bit): {error}") from None
+    for what, value in ((f"{path.name} lasts", seconds), ("it says", media.duration)):
         if abs(value - made.seconds) > BLUR_S / 5:
             raise Failed(f"{what} {value:.2f} s, but the recording lasts {made.seconds:.2f} s")
     return f"{seconds:.1f} s of prepared audio"

@@ -77,6 +77,10 @@ def _run(checks: Checks, bench: Workbench, report: Report) -> None:
         if not report.check("card", checks.announces) or not report.check("recording", checks.transcribes):
             report.say("· the other checks need this one")
             return
+        if bench.stage.name == "transcribe":
+            report.check("segments", checks.tells)
+        if bench.stage.name == "prepare":
+            report.check("channels", checks.splits)
         report.check("silence", checks.silent)
         report.check("no sample", checks.empty)
         report.check("damage", checks.damaged)

@@ -18,7 +18,7 @@ from dalston_engine import keys
 from dalston_engine.errors import DalstonError, ErrorRecord
 from dalston_engine.queue import ATTEMPTS, AWAY, Queue, connect
 from dalston_engine.stages import STAGES
-from dalston_engine.types import Task
+from dalston_engine.types import Segment, Task
 from dalston_engine.workspace import Workspace
 from msgspec import Struct
 
@@ -179,6 +179,11 @@ class Workbench:
     def result(self, attempt: Attempt) -> bytes:
         """What a completed task returned, as JSON."""
         return (self.files.jobs / attempt.job / f"{attempt.task}.{attempt.token}.json").read_bytes()
+
+    def told(self, attempt: Attempt) -> list[Segment]:
+        """What a task that was followed said on its way."""
+        entries = self.redis.xrange(keys.SEGMENTS(job=attempt.job))
+        return [s for _, told in entries for s in msgspec.json.decode(told["segments"], type=list[Segment])]
 
     def left(self, attempt: Attempt) -> list[str]:
         """What the task's attempts left in the job's folder."""

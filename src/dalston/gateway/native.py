@@ -20,6 +20,8 @@ from dalston.store.letters import Letter
 NATIVE_ONLY = {"wait", "format", "speaker_detection", "priority"}
 """Fields that no other dialect has."""
 
+ONCE = NATIVE_ONLY | {"model", "language", "word_timestamps"}
+"""Fields that are not an engine's options, which may be lists."""
 SHAPES = ("json", "verbose", *FORMATS)
 """json: the job with its transcript · verbose: also what was asked and found · else the transcript alone."""
 _TRACE = re.compile("(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
@@ -44,11 +46,11 @@ def claims(fields: Mapping[str, object], header: str | None) -> bool:
 
 def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
     """What a form asks for; raises BadRequest."""
-    values: dict[str, str] = {}
+    values: dict[str, Any] = {}
     for name, texts in fields.items():
-        if len(texts) > 1:
+        if len(texts) > 1 and name in ONCE:
             raise BadRequest(f"The field `{name[:40]}` is given more than once.")
-        values[name] = texts[0]
+        values[name] = texts[0] if len(texts) == 1 else list(texts)
     wait, format = truth("wait", values.pop("wait", "false")), _one_of(values, "format", *SHAPES)
     if format != "json" and not wait:
         raise BadRequest("`format` needs `wait=true`; without, ask for it when you read the job.")
@@ -64,7 +66,7 @@ def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
     return Submission(asked, wait, format)
 
 
-def _one_of(values: dict[str, str], name: str, *known: str) -> Any:
+def _one_of(values: dict[str, Any], name: str, *known: str) -> Any:
     """The field taken out of `values`, or the first known value; raises BadRequest."""
     value = values.pop(name, known[0])
     if value not in known:

@@ -36,7 +36,11 @@ _FORM = {
         "file": {"type": "string", "format": "binary", "description": "Audio or video"},
         "model": {"type": "string", "description": "A model id, or an engine's id"},
         "language": {"type": "string", "description": "ISO 639-1; detected when absent"},
-        "speaker_detection": {"type": "string", "enum": ["none"], "default": "none"},
+        "speaker_detection": {
+            "type": "string",
+            "enum": ["none", "diarize", "per_channel"],
+            "default": "none",
+        },
         "word_timestamps": {"type": "boolean", "description": "Words with their times"},
         "priority": {"type": "string", "enum": ["normal", "high"], "default": "normal"},
         "wait": {"type": "boolean", "default": False, "description": "Answer when the job has ended"},

@@ -7,6 +7,7 @@ alive can do is refused here, at once, with a sentence that says what is missing
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from dalston_engine.errors import BadInput, DalstonError
@@ -25,24 +26,25 @@ Plan = list[PlanTask]
 def plan(job: str, request: TranscribeRequest, fleet: Sequence[Card]) -> Plan | DalstonError:
     """The tasks that fulfil `request`, or the reason why nothing alive can.
 
-    `none`: prepare → transcribe → merge.
+    `none`, and `diarize` by an engine that can: prepare → transcribe → merge. `per_channel`: the same,
+    but prepare grows the plan by a transcribe task for each channel.
     """
     try:
-        if request.speaker_detection != "none":
-            raise BadRequest(
-                f"speaker_detection={request.speaker_detection} is not supported; only none is.",
-                code="unsupported_option",
-            )
         prepare = _by_stage("prepare", fleet)
         transcribe, model = _transcriber(request, fleet)
         merge = _by_stage("merge", fleet)
+        reading = _reading(request, prepare)
         options = _options(request, model, transcribe)
     except DalstonError as refusal:
         return refusal
+    split = request.speaker_detection == "per_channel"
+    words = PlanTask(
+        f"{job}.transcribe", "transcribe", transcribe.id, [f"{job}.prepare"], options, each=split
+    )
     return [
-        PlanTask(f"{job}.prepare", "prepare", prepare.id, [], "{}"),
-        PlanTask(f"{job}.transcribe", "transcribe", transcribe.id, [f"{job}.prepare"], options),
-        PlanTask(f"{job}.merge", "merge", merge.id, [f"{job}.prepare", f"{job}.transcribe"], "{}"),
+        PlanTask(f"{job}.prepare", "prepare", prepare.id, [], reading, grows=split),
+        words,
+        PlanTask(f"{job}.merge", "merge", merge.id, [f"{job}.prepare", words.id], "{}"),
     ]
 
 
@@ -77,7 +79,10 @@ def _transcriber(request: TranscribeRequest, fleet: Sequence[Card]) -> tuple[Car
             code="unsupported_language",
             status=422,
         )
-    card, (name, _) = fluent[0]
+    able = [(card, model) for card, model in fluent if not lacking(request, card)]
+    if not able:
+        raise _unsupported(lacking(request, fluent[0][0]))
+    card, (name, _) = able[0]
     return card, name
 
 
@@ -97,16 +102,50 @@ def _speaks(model: ModelCard, language: str | None) -> bool:
     return language is None or "*" in model.languages or language in model.languages
 
 
+def lacking(request: TranscribeRequest, card: Card) -> str:
+    """What the request asks for that a transcribing engine cannot do, as a sentence; empty if nothing."""
+    tasks = _rules(card).get("task", {}).get("enum", [])
+    if request.word_timestamps and not card.words:
+        return f"{card.id} gives no word times."
+    if request.characters and not card.characters:
+        return f"{card.id} gives no times of characters."
+    if request.task == "translate" and "translate" not in tasks:
+        return f"{card.id} cannot translate; name a model of an engine that can."
+    if request.speaker_detection == "diarize" and not card.speakers:
+        return (
+            "No running engine can diarize, and "
+            f"{card.id} does not tell speakers apart by itself. Start one that does with "
+            "`dalston up --engines …`, or ask for speaker_detection=per_channel or none."
+        )
+    return ""
+
+
+def _reading(request: TranscribeRequest, card: Card) -> str:
+    """The options for prepare as JSON; raises BadRequest for a source it cannot read so."""
+    wanted: dict[str, Any] = {"per_channel": True} if request.speaker_detection == "per_channel" else {}
+    wanted |= {"source_format": request.source_format} if request.source_format else {}
+    for name in wanted:
+        if name not in _rules(card):
+            raise _unsupported(f"{card.id} has no option {name}: another prepare engine is needed for this.")
+    return msgspec.json.encode(wanted).decode()
+
+
+def _unsupported(why: str) -> BadRequest:
+    return BadRequest(why, code="unsupported_option", status=422)
+
+
+def _rules(card: Card) -> dict[str, Any]:
+    """The schemas of an engine's options."""
+    return dict(card.params.get("properties", {}))
+
+
 def _options(request: TranscribeRequest, model: str | None, card: Card) -> str:
     """The options for an engine as JSON, checked against its schema."""
     values = dict(request.options)
     if request.language is not None:
         values["language"] = request.language
-    known = sorted(card.params.get("properties", {}))
-    if request.word_timestamps and not card.words:
-        raise BadRequest(f"{card.id} gives no word times.", code="unsupported_option", status=422)
-    if request.word_timestamps is not None and "word_timestamps" in known:
-        values["word_timestamps"] = request.word_timestamps
+    known = sorted(_rules(card))
+    values |= {name: value for name, value in _flags(request).items() if name in known}
     if unknown := sorted(set(values) - set(known)):
         raise BadRequest(
             f"{card.id} has no option {', '.join(unknown)}. It has: {', '.join(known)}.",
@@ -116,7 +155,17 @@ def _options(request: TranscribeRequest, model: str | None, card: Card) -> str:
         options = msgspec.to_builtins(validated(type_of(card.params), values))
     except BadInput as error:
         raise BadRequest(error.message, code=error.code) from None
-    return msgspec.json.encode(options | ({"model": model} if model else {})).decode()
+    options |= ({"model": model} if model else {}) | ({"stream": True} if request.stream else {})
+    return msgspec.json.encode(options).decode()
+
+
+def _flags(request: TranscribeRequest) -> dict[str, Any]:
+    """What is asked for in words that every engine knows as options, if it has them."""
+    flags: dict[str, Any] = {"task": "translate"} if request.task == "translate" else {}
+    flags |= {"characters": True} if request.characters else {}
+    flags |= {"diarize": True} if request.speaker_detection == "diarize" else {}
+    flags |= {} if request.word_timestamps is None else {"word_timestamps": request.word_timestamps}
+    return flags
 
 
 def _names(fleet: Sequence[Card]) -> str:

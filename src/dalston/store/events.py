@@ -20,6 +20,8 @@ from dalston.store.client import BLOCK_MS, Client, end_if_cancelled
 
 log = logging.getLogger("dalston.events")
 
+TOLD = "told"
+"""What is no change: the job has new segments."""
 BATCH = 500
 BEHIND = 100
 """How many batches a listener may be behind; one that is more is let go, and comes back where it was."""
@@ -60,7 +62,9 @@ class Events:
             entries = streams[0][1] if streams else []
             for entry, fields in entries:
                 last = entry
-                if not fields["task"]:
+                if fields["state"] == TOLD:
+                    self._wake(keys.SEGMENTS(job=fields["job"]))
+                elif not fields["task"]:
                     self._wake(fields["job"])
             if entries and self._listeners:
                 self._tell([_change(*entry) for entry in entries])
@@ -71,16 +75,18 @@ class Events:
         self._tell(None)
 
     @contextlib.asynccontextmanager
-    async def of(self, job: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set at the job's next change of state."""
+    async def of(self, *names: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set at a job's next change of state; by the key of its segments, at new ones."""
         event = asyncio.Event()
-        self._waiters[job].add(event)
+        for name in names:
+            self._waiters[name].add(event)
         try:
             yield event
         finally:
-            self._waiters[job].discard(event)
-            if not self._waiters[job]:
-                del self._waiters[job]
+            for name in names:
+                self._waiters[name].discard(event)
+                if not self._waiters[name]:
+                    del self._waiters[name]
 
     async def changes(self, after: str | None, idle: float) -> AsyncGenerator[Sequence[Change]]:
         """Changes as they happen, those that came `after` a place in the stream first.
@@ -92,7 +98,7 @@ class Events:
         self._listeners.add(heard)
         try:
             while after is not None and (missed := await self._after(after)):
-                yield missed
+                yield [change for change in missed if change.state != TOLD]
                 after = missed[-1].id
             while not self._closed and heard in self._listeners:
                 try:
@@ -101,7 +107,8 @@ class Events:
                     news = []
                 if news is None:
                     return
-                yield [change for change in news if after is None or _place(change.id) > _place(after)]
+                new = [change for change in news if after is None or _place(change.id) > _place(after)]
+                yield [change for change in new if change.state != TOLD]
         finally:
             self._listeners.discard(heard)
 
@@ -117,8 +124,8 @@ class Events:
             entries = []  # what comes is told all the same
         return [_change(*entry) for entry in entries]
 
-    def _wake(self, job: str) -> None:
-        for event in self._waiters.get(job, ()):
+    def _wake(self, name: str) -> None:
+        for event in self._waiters.get(name, ()):
             event.set()
 
     def _tell(self, news: Sequence[Change] | None) -> None:

@@ -16,5 +16,6 @@ for _, task in ipairs(words(found[4])) do
   redis.call('EXPIRE', KEY.TASK(task), keep)
 end
 redis.call('EXPIRE', key, keep)
+redis.call('EXPIRE', KEY.SEGMENTS(job), 30) -- who follows has until then to read the last ones
 event(job, '', state)
 return 'OK'

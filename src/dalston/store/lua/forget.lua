@@ -7,7 +7,7 @@ for _, task in ipairs(words(ids)) do
   unlist(task)
   redis.call('DEL', KEY.TASK(task))
 end
-redis.call('DEL', KEY.JOB(job))
+redis.call('DEL', KEY.JOB(job), KEY.SEGMENTS(job))
 redis.call('ZREM', KEY.JOBS(), job)
 redis.call('ZREM', KEY.ACTIVE(), job)
 redis.call('ZREM', KEY.EXPIRY(), job)
