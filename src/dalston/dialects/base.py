@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dalston_engine.errors import DalstonError
@@ -51,6 +51,22 @@ class Answer(Struct):
     headers: dict[str, str] = field(default_factory=dict)
 
 
+class Inline(NamedTuple):
+    """A form that came as JSON, with its recording inside."""
+
+    fields: dict[str, list[str]]
+    content: bytes
+    filename: str
+
+
+class Stream(NamedTuple):
+    """How a dialect tells a transcript while it is made."""
+
+    delta: Callable[[str], bytes]
+    last: Callable[[Finished], Iterator[bytes]]
+    broken: Callable[[DalstonError, str], bytes]
+
+
 class Model(Struct):
     """A name that a request may give as its model."""
 
@@ -78,6 +94,10 @@ class Dialect(NamedTuple):
     """The one key of that envelope."""
     names: Sequence[str]
     """The vendor's own names of models."""
+    stream: Stream | None = None
+    """How it streams, if it does."""
+    inline: Callable[[bytes], Inline] | None = None
+    """How it reads JSON in place of a form, if it does; raises BadRequest."""
 
 
 def mapped(name: str, vendor: Sequence[str], names: Names) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ from dalston_engine.errors import DalstonError
 from fastapi import Request
 from msgspec import Raw, Struct
 
+from dalston.dialects.base import Inline
 from dalston.errors import BadField, UploadTooLarge
 from dalston.gateway import native
 from dalston.gateway.access import Caller
@@ -21,6 +22,8 @@ from dalston.orchestrator.plan import plan
 from dalston.request import TranscribeRequest
 from dalston.store.files import JobFile, Source
 from dalston.store.jobs import Job, new_id
+
+INLINE_BYTES = 64_000_000
 
 
 class Received(Struct):
@@ -33,16 +36,22 @@ class Received(Struct):
 
 
 @contextlib.asynccontextmanager
-async def received(request: Request) -> AsyncIterator[Received]:
-    """The request's form; what came is gone again when the job is not accepted."""
+async def received(
+    request: Request, inline: Callable[[bytes], Inline] | None = None
+) -> AsyncIterator[Received]:
+    """The request's form, or by `inline` its JSON; what came is gone again when the job is not accepted."""
     state, job = State.of(request), new_id()
     _refuse_large(request, state.settings.max_upload_bytes)
     folder = state.files.create(job)
     try:
         upload = Upload(folder, state.settings.max_upload_bytes)
         body = flowing(request.stream(), state.settings.upload_timeout_s)
-        source = await upload.read(request.headers.get("content-type", ""), body)
-        yield Received(job, folder, upload.fields, source)
+        kind = request.headers.get("content-type", "")
+        if inline is not None and kind.startswith("application/json"):
+            await upload.inline(inline(await _whole(body)))
+        else:
+            await upload.read(kind, body)
+        yield Received(job, folder, upload.fields, upload.source)
     except BaseException:
         await asyncio.to_thread(state.files.discard, job)
         raise
@@ -87,6 +96,16 @@ async def ended(state: State, job: str) -> Job:
     if found.error is not None:
         raise DalstonError(found.error.message, code=found.error.code, status=found.error.status)
     return found
+
+
+async def _whole(body: AsyncIterator[bytes]) -> bytes:
+    """A body that has to fit into memory; raises UploadTooLarge."""
+    content = bytearray()
+    async for chunk in body:
+        content += chunk
+        if len(content) > INLINE_BYTES:
+            raise UploadTooLarge(f"JSON may have {INLINE_BYTES} bytes; send what is larger as a form.")
+    return bytes(content)
 
 
 def _refuse_large(request: Request, limit: int) -> None:

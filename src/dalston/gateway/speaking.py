@@ -14,7 +14,7 @@ from dalston.errors import Conflict
 from dalston.gateway.intake import Received, accepted, ended
 from dalston.gateway.state import State
 from dalston.request import TranscribeRequest
-from dalston.store.files import JobFile
+from dalston.store.files import Files, JobFile
 
 
 class Taken(NamedTuple):
@@ -43,10 +43,13 @@ async def answered(request: Request, dialect: Dialect, what: Taken) -> Response:
 
 async def told(state: State, dialect: Dialect, job: str, asked: TranscribeRequest) -> Answer:
     """A completed job's transcript in a dialect."""
-    content = await asyncio.to_thread(state.files.transcript, job)
-    if content is None:
-        raise Conflict(f"Job {job} has no transcript.", code="no_transcript")
-    return await asyncio.to_thread(_shaped, dialect, job, content, asked)
+    whole = await finished(state, job, asked)
+    return await asyncio.to_thread(dialect.answer, whole)
+
+
+async def finished(state: State, job: str, asked: TranscribeRequest) -> Finished:
+    """A completed job's transcript."""
+    return await asyncio.to_thread(_finished, state.files, job, asked)
 
 
 def sent(answer: Answer) -> Response:
@@ -54,5 +57,8 @@ def sent(answer: Answer) -> Response:
     return Response(answer.content, answer.status, answer.headers, answer.type)
 
 
-def _shaped(dialect: Dialect, job: str, content: bytes, asked: TranscribeRequest) -> Answer:
-    return dialect.answer(Finished(job, msgspec.json.decode(content, type=Transcript), asked.answer))
+def _finished(files: Files, job: str, asked: TranscribeRequest) -> Finished:
+    content = files.transcript(job)
+    if content is None:
+        raise Conflict(f"Job {job} has no transcript.", code="no_transcript")
+    return Finished(job, msgspec.json.decode(content, type=Transcript), asked.answer)

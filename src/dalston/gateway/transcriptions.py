@@ -22,6 +22,7 @@ from dalston.gateway.intake import accepted, received
 from dalston.gateway.openapi import TEXTS, answer
 from dalston.gateway.speaking import answered, taken
 from dalston.gateway.state import State
+from dalston.gateway.streaming import streamed
 from dalston.store.jobs import Job
 from dalston.store.listing import Place, Wanted, page
 
@@ -65,7 +66,7 @@ _FORM = {
 )
 async def submit(request: Request) -> Response:
     """Queue one recording: 202 with the job, or with `wait=true` the finished job."""
-    async with received(request) as came:
+    async with received(request, SHARED.inline) as came:
         if not native.claims(came.fields, request.headers.get("x-dalston-api")):
             what = await taken(request, SHARED, came)
         else:
@@ -73,7 +74,8 @@ async def submit(request: Request) -> Response:
             asked, wait, format = native.submission_of(came.fields)
             file = await accepted(request, came, asked)
     if what is not None:
-        return await answered(request, SHARED, what)
+        tell = streamed if what.submission.request.stream else answered
+        return await tell(request, SHARED, what)
     state = State.of(request)
     job = await state.jobs.submit(file)
     if not wait:

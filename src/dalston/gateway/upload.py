@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from dalston.dialects.base import Inline
 from dalston.errors import BadRequest, UploadStalled, UploadTooLarge
 from dalston.store.files import Source
 
@@ -67,6 +68,24 @@ class Upload:
                 os.close(self._file)
         return self.source
 
+    async def inline(self, form: Inline) -> None:
+        """Take a form that came as JSON; raises UploadTooLarge."""
+        self.fields, self._size = form.fields, len(form.content)
+        if self._size > self._limit:
+            raise UploadTooLarge(f"The recording is larger than {self._limit} bytes.")
+        self.source = Source(0, "")
+        self._open(form.filename)
+        try:
+            self._pending += form.content
+            await self._flush(last=True)
+        finally:
+            if self._file is not None:
+                os.close(self._file)
+
+    def _open(self, filename: str) -> None:
+        path = self._folder / f"source{extension(filename)}"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+
     def _callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._begin,
@@ -108,8 +127,7 @@ class Upload:
             raise BadRequest("The form has more than one file.")
         if self._name != "file":
             raise BadRequest(f"The recording belongs in the field `file`, not `{self._name[:40]}`.")
-        path = self._folder / f"source{extension(self._filename)}"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        self._open(self._filename)
 
     def _data(self, data: bytes) -> None:
         if self._filename is None:

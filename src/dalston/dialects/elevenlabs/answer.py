@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from dalston_engine.types import Transcript, Word
+from dalston_engine.types import ChannelInfo, Character, Transcript, Word
 
 from dalston.dialects.base import Answer, Finished
 from dalston.dialects.languages import long
@@ -24,7 +24,11 @@ def answer(finished: Finished) -> Answer:
 def body(finished: Finished) -> dict[str, Any]:
     """The answer's fields; what was not measured is absent."""
     transcript, asked = finished.transcript, finished.asked
-    told = chunk(transcript, words_of(transcript, asked.get("timestamps", "word")))
+    channels = transcript.channels or []
+    if len(channels) > 1 and not asked.get("combined"):
+        told: dict[str, Any] = {"transcripts": [_channel(transcript, one, asked) for one in channels]}
+    else:
+        told = _chunk(transcript, asked)
     told["transcription_id"] = finished.id
     if transcript.duration is not None:
         told["audio_duration_secs"] = transcript.duration
@@ -33,8 +37,18 @@ def body(finished: Finished) -> dict[str, Any]:
     return told
 
 
-def chunk(transcript: Transcript, words: list[dict[str, Any]]) -> dict[str, Any]:
+def _channel(transcript: Transcript, channel: ChannelInfo, asked: dict[str, Any]) -> dict[str, Any]:
+    """What was said on one channel."""
+    number = channel.channel
+    words = None if transcript.words is None else [one for one in transcript.words if one.channel == number]
+    segments = [one for one in transcript.segments if one.channel == number]
+    part = Transcript(segments, words, None, channel.language, channel.language_probability)
+    return _chunk(part, asked) | {"channel_index": number}
+
+
+def _chunk(transcript: Transcript, asked: dict[str, Any]) -> dict[str, Any]:
     """One transcript's fields. A language that was given is certain; one that nobody knows has no chance."""
+    words = words_of(transcript, asked.get("timestamps", "word"))
     given = 0.0 if transcript.language is None else 1.0
     known = transcript.language_probability
     return {
@@ -49,42 +63,55 @@ def words_of(transcript: Transcript, granularity: str) -> list[dict[str, Any]]:
     """Words with spacing between them, so that their texts joined are the text."""
     if granularity == "none" or transcript.words is None:
         return list(_untimed(transcript))
-    return list(_timed(transcript.words, transcript, granularity == "character"))
+    return list(_timed(transcript, transcript.words, granularity == "character"))
 
 
-def _timed(words: Sequence[Word], transcript: Transcript, characters: bool) -> Iterator[dict[str, Any]]:
-    end, speakers = 0.0, Speakers()
-    for number, word in enumerate(words):
-        text = word.text.strip()
-        start, space = max(word.start, end), word.text[: len(word.text) - len(word.text.lstrip())]
-        if number and space:
-            yield _item(space, "spacing", 0.0, speakers.last) | {"start": end, "end": start}
-        end = max(start, word.end)
-        item = _item(text, "word", _logprob(word, transcript), speakers.of(word)) | {
-            "start": start,
-            "end": end,
-        }
+def _timed(transcript: Transcript, words: Sequence[Word], characters: bool) -> Iterator[dict[str, Any]]:
+    """Words in order; channels may overlap, words of one channel do not."""
+    last, speakers = None, Speakers()
+    for word in words:
+        text, start = word.text.strip(), word.start
+        space = word.text[: len(word.text) - len(word.text.lstrip())]
+        if last is not None:
+            start = max(start, last["end"] if word.channel == last.get("channel_index") else last["start"])
+            if space:
+                yield _spacing(space, last, start)
+        item = _item(text, "word", start, max(start, word.end), _logprob(word, transcript))
+        item |= {"speaker_id": who} if (who := speakers.of(word)) else {}
+        item |= {} if word.channel is None else {"channel_index": word.channel}
         if characters and word.characters is not None:
-            item["characters"] = [msgspec.structs.asdict(one) for one in word.characters]
+            item["characters"] = [msgspec.structs.asdict(one) for one in _spoken(word.characters)]
+        last = item
         yield item
+
+
+def _spacing(space: str, last: dict[str, Any], start: float) -> dict[str, Any]:
+    """What lies between a word and the next, which belongs to whoever spoke the former."""
+    whose = {name: last[name] for name in ("speaker_id", "channel_index") if name in last}
+    return _item(space, "spacing", min(last["end"], start), start, 0.0) | whose
+
+
+def _spoken(characters: Sequence[Character]) -> list[Character]:
+    """A word's characters without the space before it."""
+    return [one for one in characters if one.text.strip()]
 
 
 def _untimed(transcript: Transcript) -> Iterator[dict[str, Any]]:
     first = True
     for segment in transcript.segments:
+        known = None if segment.avg_logprob is None else min(segment.avg_logprob, 0.0)
         for text in segment.text.split():
             if not first:
-                yield _item(" ", "spacing", 0.0) | {"start": None, "end": None}
+                yield _item(" ", "spacing", None, None, 0.0)
             first = False
-            logprob = {} if segment.avg_logprob is None else {"logprob": min(segment.avg_logprob, 0.0)}
-            yield {"text": text, "type": "word", "start": None, "end": None} | logprob
+            yield _item(text, "word", None, None, known)
 
 
-def _item(text: str, kind: str, logprob: float | None, speaker: str | None = None) -> dict[str, Any]:
-    item: dict[str, Any] = {"text": text, "type": kind}
-    if logprob is not None:
-        item["logprob"] = logprob
-    return item | ({"speaker_id": speaker} if speaker else {})
+def _item(
+    text: str, kind: str, start: float | None, end: float | None, logprob: float | None
+) -> dict[str, Any]:
+    item = {"text": text, "type": kind, "start": start, "end": end}
+    return item if logprob is None else item | {"logprob": logprob}
 
 
 def _logprob(word: Word, transcript: Transcript) -> float | None:
@@ -96,14 +123,15 @@ def _logprob(word: Word, transcript: Transcript) -> float | None:
 
 
 class Speakers:
-    """The vendor's names of speakers, by first appearance."""
+    """The vendor's names of speakers: by channel, or by first appearance."""
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
-        self.last: str | None = None
 
     def of(self, word: Word) -> str | None:
         """The speaker of a word, if it has one."""
-        if word.speaker is not None:
-            self.last = self.known.setdefault(word.speaker, f"speaker_{len(self.known)}")
-        return self.last if word.speaker is not None else None
+        if word.channel is not None:
+            return f"speaker_{word.channel}"
+        if word.speaker is None:
+            return None
+        return self.known.setdefault(word.speaker, f"speaker_{len(self.known)}")

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from dalston.dialects.base import Dialect
+from dalston.dialects.base import Dialect, Stream
 from dalston.dialects.openai.answer import answer
 from dalston.dialects.openai.errors import error
 from dalston.dialects.openai.form import MODELS, Form, Translation
+from dalston.dialects.openai.inline import inline
 from dalston.dialects.openai.models import models
 from dalston.dialects.openai.request import submission, translation
+from dalston.dialects.openai.stream import broken, delta, last
 
-OPENAI = Dialect("openai", Form, submission, answer, error, models, "error", MODELS)
+OPENAI = Dialect(
+    "openai",
+    Form,
+    submission,
+    answer,
+    error,
+    models,
+    envelope="error",
+    names=MODELS,
+    stream=Stream(delta, last, broken),
+    inline=inline,
+)
 TRANSLATIONS = OPENAI._replace(form=Translation, submission=translation)
