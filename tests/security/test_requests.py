@@ -63,7 +63,7 @@ def said(answer: Any, status: int, code: str, *words: str) -> None:
         ("seconds", "nan", "invalid_option"),
         ("fail", "please", "invalid_option"),
         ("priority", "highest", "invalid_option"),
-        ("speaker_detection", "all", "unsupported_option"),
+        ("speaker_detection", "all", "invalid_option"),
         ("wait", "maybe", "bad_request"),
         ("word_timestamps", "2", "bad_request"),
         ("text", "x" * 100_000, "bad_request"),
