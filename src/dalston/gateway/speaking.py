@@ -10,7 +10,7 @@ from dalston_engine.types import Transcript
 from fastapi import Request, Response
 
 from dalston.dialects.base import Answer, Dialect, Finished, Submission
-from dalston.errors import Conflict
+from dalston.errors import BadRequest, Conflict
 from dalston.gateway.intake import Received, accepted, ended
 from dalston.gateway.state import State
 from dalston.request import TranscribeRequest
@@ -27,7 +27,13 @@ class Taken(NamedTuple):
 async def taken(request: Request, dialect: Dialect, came: Received) -> Taken:
     """The job that a form asks for, accepted; raises in words of the dialect's fields."""
     submission = dialect.submission(came.fields, State.of(request).settings.names)
-    return Taken(await accepted(request, came, submission.request, keep=submission.keep), submission)
+    try:
+        return Taken(await accepted(request, came, submission.request, keep=submission.keep), submission)
+    except BadRequest as error:
+        if error.code != "unknown_model":
+            raise
+        told = f"{error.message} The vendor's names stand for one of them: {', '.join(dialect.names)}."
+        raise BadRequest(told, code=error.code, status=error.status) from None
 
 
 async def answered(request: Request, dialect: Dialect, what: Taken) -> Response:

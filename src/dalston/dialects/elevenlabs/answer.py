@@ -47,16 +47,22 @@ def _channel(transcript: Transcript, channel: ChannelInfo, asked: dict[str, Any]
 
 
 def _chunk(transcript: Transcript, asked: dict[str, Any]) -> dict[str, Any]:
-    """One transcript's fields. A language that was given is certain; one that nobody knows has no chance."""
+    """One transcript's fields."""
     words = words_of(transcript, asked.get("timestamps", "word"))
-    given = 0.0 if transcript.language is None else 1.0
-    known = transcript.language_probability
     return {
         "language_code": long(transcript.language),
-        "language_probability": given if known is None else known,
+        "language_probability": _probability(transcript),
         "text": "".join(word["text"] for word in words),
         "words": words,
     }
+
+
+def _probability(transcript: Transcript) -> float:
+    """Of the language; one that was given is certain, one that nobody knows has no chance."""
+    if transcript.language is None:
+        return 0.0
+    each = [transcript.language_probability, *(one.language_probability for one in transcript.channels or ())]
+    return min((known for known in each if known is not None), default=1.0)
 
 
 def words_of(transcript: Transcript, granularity: str) -> list[dict[str, Any]]:
