@@ -19,6 +19,9 @@ from msgspec import Struct
 
 import dalston
 from dalston.cli.app import app
+from dalston.dialects.base import Dialect
+from dalston.dialects.elevenlabs import ELEVENLABS
+from dalston.dialects.openai import OPENAI, TRANSLATIONS
 from dalston.docstrings import of_constants, of_fields
 from dalston.gateway.app import create_app
 from dalston.gateway.metrics import families
@@ -32,7 +35,8 @@ NOTE = "<!-- Written from the code: change that, then run `.venv/bin/python -m s
 def pages() -> dict[str, str]:
     """Every page by its file name."""
     made = {"cli": cli(), "settings": settings(), "rest": rest(), "redis-keys": redis_keys(),
-            "errors": errors(), "metrics": metrics(), "sdk": sdk()}  # fmt: skip
+            "errors": errors(), "metrics": metrics(), "sdk": sdk(),
+            "compatibility": compatibility()}  # fmt: skip
     return {f"{name}.md": f"{NOTE}\n\n" + "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
 
 
@@ -135,7 +139,34 @@ def _kind(rule: dict[str, Any]) -> str:
         return ", ".join(f"`{one}`" for one in rule["enum"])
     if rule.get("type") == "array":
         return f"list of {_kind(rule['items'])}"
-    return " ".join(filter(None, (rule.get("type", ""), rule.get("format", ""))))
+    kind = rule.get("type", "")
+    kind = " or ".join(kind) if isinstance(kind, list) else kind
+    return " ".join(filter(None, (kind, rule.get("format", ""))))
+
+
+def compatibility() -> Iterator[str]:
+    """What of the vendors' requests is taken, refused, or works a little otherwise."""
+    yield "# Compatibility\n"
+    yield "Fields of the vendors' requests. A field that is refused is refused when it asks for something; "
+    yield "its default, sent or not, is taken. A field that is not here is refused.\n"
+    for title, dialect in (
+        ("ElevenLabs: `POST /v1/speech-to-text`", ELEVENLABS),
+        ("OpenAI: `POST /v1/audio/transcriptions`", OPENAI),
+        ("OpenAI: `POST /v1/audio/translations`", TRANSLATIONS),
+    ):
+        yield f"## {title}\n"
+        yield from table("field,support,what,how it differs", list(_support(dialect)))
+        yield f"Models: {', '.join(f'`{name}`' for name in dialect.names)}.\n"
+
+
+def _support(dialect: Dialect) -> Iterator[list[str]]:
+    form: Any = dialect.form
+    told = of_fields(form)
+    yield ["`file`", "supported", "The recording, audio or video.", ""]
+    for name in form.__struct_fields__:
+        refused, differs = form.REFUSED.get(name), form.DIFFERS.get(name)
+        support = "refused" if refused else "differs" if differs else "supported"
+        yield [f"`{name}`", support, told[name], refused or differs or ""]
 
 
 def redis_keys() -> Iterator[str]:

@@ -130,12 +130,9 @@ def test_names_stand_for_models_as_the_operator_says() -> None:
 
 
 def test_arrays_come_with_and_without_brackets() -> None:
-    verbose: dict[str, Any] = {"response_format": "verbose_json"}
     plain = whisper(response_format="verbose_json", timestamp_granularities=["word", "segment"])
-    assert (
-        whisper(**{"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"]})
-        == plain
-    )
+    bracketed: dict[str, Any] = {"timestamp_granularities[]": ["word", "segment"]}
+    assert whisper(response_format="verbose_json", **bracketed) == plain
     assert plain.request.word_timestamps
 
 

@@ -49,6 +49,7 @@ def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPa
         "retention": "30d",
         "engine_absent_timeout": "90s",
         "behind": "container-network",
+        "model_names": "whisper-1=base",
     }.get(name, value)
     monkeypatch.setenv(f"DALSTON_{name.upper()}", str(value))
     assert getattr(load(), name) == value

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dalston.errors import BadRequest, UploadTooLarge
-from dalston.gateway.upload import BLOCK, Upload, extension
+from dalston.gateway.upload import BLOCK, PARTS_LIMIT, Upload, extension
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +144,7 @@ async def test_a_field_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_form_of_too_many_parts_is_refused(tmp_path: Path) -> None:
-    assert "parts" in (await refusal(tmp_path / "job", [form(*[BEFORE] * 300, RECORDING)])).message
+    assert "parts" in (await refusal(tmp_path / "job", [form(*[BEFORE] * PARTS_LIMIT, RECORDING)])).message
 
 
 @pytest.mark.parametrize(

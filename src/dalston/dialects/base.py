@@ -59,6 +59,14 @@ class Inline(NamedTuple):
     filename: str
 
 
+class Examples(NamedTuple):
+    """What a dialect's answers look like, for the OpenAPI document."""
+
+    done: Any
+    models: Any
+    error: Any
+
+
 class Stream(NamedTuple):
     """How a dialect tells a transcript while it is made."""
 
@@ -94,6 +102,7 @@ class Dialect(NamedTuple):
     """The one key of that envelope."""
     names: Sequence[str]
     """The vendor's own names of models."""
+    examples: Examples
     stream: Stream | None = None
     """How it streams, if it does."""
     inline: Callable[[bytes], Inline] | None = None

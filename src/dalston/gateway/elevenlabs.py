@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from dalston.dialects.elevenlabs import ELEVENLABS
 from dalston.errors import NotFound
 from dalston.gateway.intake import ended, received
-from dalston.gateway.openapi import vendor
+from dalston.gateway.openapi import told_by, vendor
 from dalston.gateway.speaking import answered, sent, taken, told
 from dalston.gateway.state import State
 from dalston.request import TranscribeRequest
@@ -29,7 +29,11 @@ async def convert(request: Request) -> Response:
     return await answered(request, ELEVENLABS, what)
 
 
-@router.get("/transcripts/{transcription_id}", summary="Read a transcript as ElevenLabs tells it")
+@router.get(
+    "/transcripts/{transcription_id}",
+    summary="Read a transcript as ElevenLabs tells it",
+    responses=told_by(ELEVENLABS, "The transcript", ELEVENLABS.examples.done),
+)
 async def read(request: Request, transcription_id: str) -> Response:
     """A transcript that was made earlier."""
     state = State.of(request)
@@ -44,7 +48,11 @@ async def read(request: Request, transcription_id: str) -> Response:
     return sent(await told(state, ELEVENLABS, job.id, asked))
 
 
-@router.delete("/transcripts/{transcription_id}", summary="Delete a transcript as ElevenLabs does")
+@router.delete(
+    "/transcripts/{transcription_id}",
+    summary="Delete a transcript as ElevenLabs does",
+    responses=told_by(ELEVENLABS, "It is gone", {"status": "ok"}),
+)
 async def delete(request: Request, transcription_id: str) -> dict[str, Any]:
     """Remove a transcript with its recording."""
     await State.of(request).jobs.delete(transcription_id)

@@ -11,19 +11,28 @@ from dalston.dialects.base import Model
 from dalston.dialects.openai import OPENAI
 from dalston.dialects.openai.models import model as one_model
 from dalston.errors import NotFound
+from dalston.gateway.openapi import told_by
 from dalston.gateway.state import State
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/v1/models", summary="List models")
+@router.get(
+    "/v1/models",
+    summary="List models",
+    responses=told_by(OPENAI, "The models there are", OPENAI.examples.models),
+)
 async def list_models(request: Request) -> Any:
     """The models there are, as ElevenLabs lists them for a caller with `xi-api-key`, else as OpenAI does."""
     dialect = spoken("/v1/models", request.headers) or OPENAI
     return dialect.models(await known(request))
 
 
-@router.get("/v1/models/{model:path}", summary="Read a model")
+@router.get(
+    "/v1/models/{model:path}",
+    summary="Read a model",
+    responses=told_by(OPENAI, "The model", OPENAI.examples.models["data"][0]),
+)
 async def read_model(request: Request, model: str) -> dict[str, Any]:
     """One model, as OpenAI tells it."""
     there = {one.id: one for one in await known(request)}

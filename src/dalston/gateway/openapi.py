@@ -29,6 +29,7 @@ TYPES: tuple[type[Struct], ...] = (
 )
 TEXTS = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 """What a transcript's formats are called on the wire."""
+VENDORS = {"type": ["object", "array"], "description": "As the vendor documents it"}
 TIMES = ("created_at", "finished_at", "at")
 TAGS = [
     {"name": "transcriptions", "description": "Recordings in, transcripts out"},
@@ -62,23 +63,31 @@ def plain(description: str, kind: str, example: str) -> dict[int | str, dict[str
 
 
 def vendor(dialect: Dialect) -> dict[str, Any]:
-    """What a route of a vendor's dialect declares: the vendor's form, its answers and its errors."""
-    (_,), found = msgspec.json.schema_components([dialect.form], ref_template="#/components/schemas/{name}")
+    """What a route that takes a vendor's form declares: the form, its answers and its errors."""
+    _, found = msgspec.json.schema_components([dialect.form], ref_template="#/components/schemas/{name}")
     form, told = found[dialect.form.__name__], of_fields(dialect.form)
-    form["properties"] = {name: _present(rule) | {"description": told[name]}
-                          for name, rule in form["properties"].items()}  # fmt: skip
+    form["properties"] = {
+        name: _present(rule) | {"description": told[name]} for name, rule in form["properties"].items()
+    }
     form["properties"]["file"] = {"type": "string", "format": "binary", "description": "Audio or video"}
-    fault = {"type": "object", "required": [dialect.envelope]}
-    errors = {"description": "In the vendor's envelope", "content": {"application/json": {"schema": fault}}}
-    done = {"application/json": {"schema": {}}, "text/plain": {"schema": {"type": "string"}},
-            "text/event-stream": {"schema": {"type": "string"}}}  # fmt: skip
+    body = {"content": {"multipart/form-data": {"schema": form}}}
+    return {"responses": told_by(dialect, "As asked for", dialect.examples.done, texts=True),
+            "openapi_extra": {"requestBody": body}}  # fmt: skip
+
+
+def told_by(
+    dialect: Dialect, description: str, example: Any, texts: bool = False
+) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route in a vendor's dialect."""
+    content: dict[str, Any] = {"application/json": {"schema": VENDORS, "example": example}}
+    if texts:
+        content |= {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "text/event-stream")}
+    error = dialect.examples.error
+    fault = {"application/json": {"schema": VENDORS, "example": error}}
     return {
-        "responses": {
-            200: {"description": "As the vendor answers", "content": done},
-            "4XX": errors,
-            "5XX": errors,
-        },
-        "openapi_extra": {"requestBody": {"content": {"multipart/form-data": {"schema": form}}}},
+        200: {"description": description, "content": content},
+        "4XX": {"description": "The request is at fault, in the vendor's envelope", "content": fault},
+        "5XX": {"description": "The server cannot do it now, or failed", "content": fault},
     }
 
 

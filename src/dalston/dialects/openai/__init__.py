@@ -5,6 +5,7 @@ from __future__ import annotations
 from dalston.dialects.base import Dialect, Stream
 from dalston.dialects.openai.answer import answer
 from dalston.dialects.openai.errors import error
+from dalston.dialects.openai.examples import EXAMPLES
 from dalston.dialects.openai.form import MODELS, Form, Translation
 from dalston.dialects.openai.inline import inline
 from dalston.dialects.openai.models import models
@@ -20,6 +21,7 @@ OPENAI = Dialect(
     models,
     envelope="error",
     names=MODELS,
+    examples=EXAMPLES,
     stream=Stream(delta, last, broken),
     inline=inline,
 )
