@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-from bench import cold, health, long, memory, observe, size, speed, throughput
+from bench import cold, dialect, health, long, memory, observe, size, speed, throughput
 from bench.figure import Figure, table
 from bench.server import ROOT
 
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "health": health.run,
     "observe": observe.run,
     "throughput": throughput.run,
+    "dialect": dialect.run,
     "sdk": size.run,
 }
 RESULTS = ROOT / "bench" / "results" / "latest.md"

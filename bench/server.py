@@ -75,9 +75,9 @@ class Connection:
         """GET a path as JSON."""
         return self._timed("GET", path, None, {})[0]
 
-    def post(self, body: bytes) -> tuple[Any, float]:
-        """Submit a ready-made form; returns the job and the call's wall time in seconds."""
-        return self._timed("POST", PATH, body, form_headers(len(body)))
+    def post(self, body: bytes, path: str = PATH) -> tuple[Any, float]:
+        """Submit a ready-made form; returns the answer and the call's wall time in seconds."""
+        return self._timed("POST", path, body, form_headers(len(body)))
 
     def stream(self, length: int, body: Iterable[bytes]) -> Any:
         """Submit a form of `length` bytes piece by piece; returns the job."""
