@@ -1,0 +1,70 @@
+"""The SDKs' own environments, built once in `.sdks/`: pinned ones, or the newest there are.
+
+`DALSTON_SDKS=latest` takes the newest instead of those of the locks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+LATEST = os.environ.get("DALSTON_SDKS") == "latest"
+FOLDER = HERE.parents[1] / ".sdks" / ("latest" if LATEST else "pinned")
+UV = str(Path(sys.executable).with_name("uv"))
+
+
+def python() -> list[str]:
+    """The command of the Python driver."""
+    folder, lock = FOLDER / "python", HERE / "python" / "requirements.lock"
+    interpreter = str(folder / "bin" / "python")
+    if not _built(folder, lock):
+        _run(UV, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
+        if LATEST:
+            names = [
+                line.split("==")[0] for line in (HERE / "python" / "requirements.in").read_text().split()
+            ]
+            _run(UV, "pip", "install", "--quiet", "--upgrade", "--python", interpreter, *names)
+        else:
+            _run(UV, "pip", "sync", "--quiet", "--require-hashes", "--python", interpreter, str(lock))
+        _stamp(folder, lock)
+    return [interpreter, str(HERE / "python" / "driver.py")]
+
+
+def node() -> list[str] | None:
+    """The command of the JavaScript driver; None where there is no node."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        return None
+    folder, lock = FOLDER / "node", HERE / "node" / "package-lock.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(HERE / "node" / "driver.mjs", folder)
+    if not _built(folder, lock):
+        for name in (".npmrc", "package.json", "package-lock.json"):
+            shutil.copy(HERE / "node" / name, folder)
+        names = json.loads((HERE / "node" / "package.json").read_text())["dependencies"]
+        newest = [f"{name}@latest" for name in names]
+        _run("npm", *(["install", *newest] if LATEST else ["ci"]), "--silent", "--no-progress", cwd=folder)
+        _stamp(folder, lock)
+    return ["node", str(folder / "driver.mjs")]
+
+
+def _built(folder: Path, lock: Path) -> bool:
+    stamp = folder / "stamp"
+    return not LATEST and stamp.exists() and stamp.read_text() == _hash(lock)
+
+
+def _stamp(folder: Path, lock: Path) -> None:
+    (folder / "stamp").write_text(_hash(lock))
+
+
+def _hash(lock: Path) -> str:
+    return hashlib.sha256(lock.read_bytes()).hexdigest()
+
+
+def _run(*command: str, cwd: Path | None = None) -> None:
+    subprocess.run(command, check=True, cwd=cwd, stdout=subprocess.DEVNULL)
