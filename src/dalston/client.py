@@ -51,9 +51,9 @@ class HungUp(DalstonError):
 class Client:
     """Calls to one server; raises ServerSaid for a refusal, NoServer or HungUp for no answer."""
 
-    def __init__(self, url: str = URL) -> None:
-        self.url = url
-        headers, timeout = {"x-dalston-api": "native"}, httpx2.Timeout(None)
+    def __init__(self, url: str = URL, api_key: str = "") -> None:
+        self.url, timeout = url, httpx2.Timeout(None)
+        headers = {"x-dalston-api": "native"} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
         self._http = httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
 
     async def __aenter__(self) -> Self:
@@ -61,6 +61,20 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
+
+    # Keys
+
+    async def make_key(self, **fields: Any) -> Any:
+        """Make an access key; its `secret` is told this once. `fields`: name, scopes, owner."""
+        return _read(await self._send("POST", "/v1/keys", json=fields))
+
+    async def keys(self) -> Any:
+        """Every access key, without its secret."""
+        return _read(await self._send("GET", "/v1/keys"))["keys"]
+
+    async def revoke_key(self, id: str) -> None:
+        """Let an access key open nothing any more."""
+        _read(await self._send("DELETE", f"/v1/keys/{quote(id, safe='')}"))
 
     # Recordings
 

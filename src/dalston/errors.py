@@ -7,6 +7,9 @@ DalstonError
 │   ├── UploadStalled   the body does not go on
 │   ├── NotFound        no such job
 │   └── Conflict        the job's state does not allow it
+├── Unauthorized        no valid key
+├── Forbidden           the key may not do this
+├── Limited             too much at once, or too often
 ├── JobDamaged          a job's file is not what was written
 ├── Refusal             nothing alive can do what is asked
 └── Unavailable         a part of the server is away
@@ -57,6 +60,28 @@ class Conflict(BadRequest):
     """The job's state does not allow this."""
 
     code, status = "conflict", 409
+
+
+class Unauthorized(DalstonError):
+    """A valid key is needed: send it as `xi-api-key`, or as `Authorization: Bearer`."""
+
+    code, status, retryable = "invalid_api_key", 401, False
+
+
+class Forbidden(DalstonError):
+    """This key may not do this."""
+
+    code, status, retryable = "missing_scope", 403, False
+
+
+class Limited(DalstonError):
+    """Too many requests."""
+
+    code, status, retryable = "rate_limit_exceeded", 429, True
+
+    def __init__(self, message: str = "", *, retry_after: float = 0, code: str = "", status: int = 0) -> None:
+        self.retry_after = retry_after
+        super().__init__(message, code=code, status=status)
 
 
 class JobDamaged(DalstonError):

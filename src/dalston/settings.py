@@ -37,6 +37,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     behind: Literal["", "container-network"] = ""
     """`container-network`: this is a container whose port its host publishes on loopback alone, so that
     `host` may be any address without keys; empty: nothing is in front."""
+    keys: Literal["auto", "required"] = "auto"
+    """`auto`: no key is needed on loopback; `required`: everywhere."""
+    admin_key: str = ""
+    """A key that may do everything, for a first start in a container: `dk_` and 32 characters or more."""
+    api_key: str = ""
+    """The key that commands send."""
+    cors_origins: str = ""
+    """Web pages that may call the server from a browser, such as `https://a.example,https://b.example`;
+    `*`: all; empty: none."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8765
     """The port to listen on; 0 for any free one."""
     url: str = ""
@@ -97,6 +106,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         return _seconds(self.retention) if self.retention else None
 
     @property
+    def keyed(self) -> bool:
+        """Whether callers need a key."""
+        return self.keys == "required" or (self.host not in LOOPBACK and not self.behind)
+
+    @property
+    def origins(self) -> list[str]:
+        """`cors_origins` one by one."""
+        return [one.strip() for one in self.cors_origins.split(",") if one.strip()]
+
+    @property
     def names(self) -> dict[str, str]:
         """`model_names` as a table; raises ValueError for what is none."""
         pairs = [pair.partition("=") for pair in self.model_names.split(",") if pair.strip()]
@@ -155,15 +174,17 @@ def load(**given: Any) -> Settings:
     return msgspec.convert({name: value for name, (value, _) in found.items()}, Settings, strict=False)
 
 
-def refuse_open(settings: Settings) -> None:
-    """Raise BadSettings where others than this host could reach a server that has no keys."""
-    if settings.host in LOOPBACK:
-        return
-    if settings.behind != "container-network":
+def refuse_open(settings: Settings, keys: bool) -> None:
+    """Raise BadSettings where others could reach a server without a key; `keys`: there are some."""
+    if settings.admin_key and not re.fullmatch("dk_.{32,}", settings.admin_key):
+        raise BadSettings("DALSTON_ADMIN_KEY is `dk_` and at least 32 characters that nobody can guess.")
+    if settings.keyed and not (keys or settings.admin_key):
         raise BadSettings(
-            f"Listening on {settings.host} would let others in without a key, and this version has "
-            "no keys yet: listen on 127.0.0.1."
+            f"Listening on {settings.host} needs a key, and there is none: make one with "
+            "`dalston key create NAME`, or listen on 127.0.0.1."
         )
+    if settings.keyed or settings.host in LOOPBACK:
+        return
     if not any(Path(mark).exists() for mark in CONTAINER_MARKS):
         raise BadSettings(
             "DALSTON_BEHIND is container-network, but this is no container, so others could get in "

@@ -50,6 +50,7 @@ def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPa
         "engine_absent_timeout": "90s",
         "behind": "container-network",
         "model_names": "whisper-1=base",
+        "keys": "required",
     }.get(name, value)
     monkeypatch.setenv(f"DALSTON_{name.upper()}", str(value))
     assert getattr(load(), name) == value
@@ -152,20 +153,29 @@ def test_every_setting_is_described() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_loopback_needs_nothing(host: str) -> None:
-    refuse_open(Settings(host=host))
+    refuse_open(Settings(host=host), keys=False)
+    assert not Settings(host=host).keyed
 
 
-def test_every_other_address_needs_a_container_that_says_what_it_is_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_other_address_needs_a_key() -> None:
+    with pytest.raises(BadSettings, match="dalston key create"):
+        refuse_open(Settings(host="0.0.0.0"), keys=False)
+    with pytest.raises(BadSettings, match="dalston key create"):
+        refuse_open(Settings(keys="required"), keys=False)
+    refuse_open(Settings(host="0.0.0.0"), keys=True)
+    refuse_open(Settings(host="0.0.0.0", admin_key="dk_" + "x" * 32), keys=False)
+    with pytest.raises(BadSettings, match="nobody can guess"):
+        refuse_open(Settings(admin_key="secret"), keys=False)
+    assert Settings(host="0.0.0.0").keyed
+
+
+def test_or_a_container_that_says_what_it_is_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = tmp_path / "mark"
     monkeypatch.setattr(settings, "CONTAINER_MARKS", (str(mark),))
-    alone, behind = Settings(host="0.0.0.0"), Settings(host="0.0.0.0", behind="container-network")
+    behind = Settings(host="0.0.0.0", behind="container-network")
     with pytest.raises(BadSettings, match="this is no container"):
-        refuse_open(behind)
+        refuse_open(behind, keys=False)
     mark.touch()
-    refuse_open(behind)
-    with pytest.raises(BadSettings, match="no keys yet"):
-        refuse_open(alone)
+    refuse_open(behind, keys=False)
     with pytest.raises(BadSettings, match="behind"):
         load(behind="a wall")

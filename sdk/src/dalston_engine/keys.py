@@ -73,4 +73,7 @@ ACTIVE = Key("dalston:jobs:active", "zset", "permanent", "submit, finish, revive
 EXPIRY = Key("dalston:jobs:expiry", "zset", "permanent", "submit, finish, revive, forget")
 """Ended jobs by the end of their retention."""
 
+TOKEN = Key("dalston:token:{digest}", "string", "heartbeat", "gateways")
+"""A single-use token: whom it lets in."""
+
 ALL = {name: value for name, value in list(globals().items()) if isinstance(value, Key)}

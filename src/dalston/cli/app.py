@@ -11,6 +11,7 @@ import typer
 
 from dalston.cli.completion import job_ids
 from dalston.cli.engine import engine
+from dalston.cli.key import key
 
 app = typer.Typer(
     name="dalston",
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(engine, name="engine")
+app.add_typer(key, name="key")
 dead = typer.Typer(help="Tasks that were given up after their last attempt.", no_args_is_help=True)
 app.add_typer(dead, name="dead")
 

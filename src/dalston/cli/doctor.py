@@ -34,7 +34,7 @@ def install(names: list[str]) -> None:
 def config(json: bool) -> None:
     """Every setting, its value and its source; passwords are not shown."""
     settings_.load()
-    found = {name: (_hidden(value), source) for name, (value, source) in settings_.sources().items()}
+    found = {name: (_hidden(name, value), source) for name, (value, source) in settings_.sources().items()}
     if json:
         print(as_json({name: {"value": value, "source": source} for name, (value, source) in found.items()}))
         return
@@ -82,7 +82,9 @@ async def doctor(json: bool, data: str | None) -> None:
         sys.exit(1)
 
 
-def _hidden(value: object) -> object:
+def _hidden(name: str, value: object) -> object:
+    if name.endswith("_key") and value:
+        return "***"
     return re.sub(r"//[^@/]*@", "//***@", value) if isinstance(value, str) else value
 
 

@@ -20,4 +20,5 @@ def address(settings: Settings) -> str:
 
 def connected(data: str | None) -> Client:
     """A client of that server; raises NoServer."""
-    return Client(address(settings_.load(data=data)))
+    settings = settings_.load(data=data)
+    return Client(address(settings), settings.api_key)

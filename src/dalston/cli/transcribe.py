@@ -73,7 +73,7 @@ async def transcribe(given: list[Path], wish: Wish, data: str | None) -> None:
     async with _server(settings, wish.model or "") as (url, engines):
         from dalston.client import Client, NoServer
 
-        async with Client(url) as client:
+        async with Client(url, settings.api_key) as client:
             await client.ready(wait=START_S, engines=",".join(engines), loading=True)
             with board(len(files)) as show:
                 async with contextlib.aclosing(_texts(client, wish, files, targets, show)) as texts:

@@ -14,6 +14,7 @@ from dalston_engine.process import follow_parent, log_to_stderr
 from dalston import settings as settings_
 from dalston.gateway.app import create_app
 from dalston.gateway.connections import Connection
+from dalston.store.access_keys import AccessKeys
 
 
 class Server(uvicorn.Server):
@@ -27,7 +28,7 @@ class Server(uvicorn.Server):
 
 def main() -> None:
     settings = settings_.load()
-    settings_.refuse_open(settings)
+    settings_.refuse_open(settings, bool(AccessKeys(settings.folder).all()))
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # as many connections as may be
     config = uvicorn.Config(

@@ -1,11 +1,31 @@
-"""Who calls: every request has a caller, who owns the jobs it submits and sees no others'."""
+"""Who calls: every request has a caller, who owns the jobs it submits and sees no others'.
+
+On loopback nobody needs a key, and whatever a client sends as one is ignored unless it is one of
+ours. Anywhere else a key, or a single-use token, is needed for all but the health checks.
+"""
 
 from __future__ import annotations
 
-from fastapi import Request
-from msgspec import Struct
+import asyncio
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
-SCOPES = ("transcribe", "realtime", "admin")
+from fastapi import Depends
+from msgspec import Struct
+from starlette.requests import HTTPConnection
+
+from dalston.errors import Forbidden, Limited, Unauthorized
+from dalston.settings import Settings
+from dalston.store.access_keys import MARK, SCOPES, AccessKeys
+from dalston.store.client import Client
+from dalston.store.tokens import spend
+
+OPEN = {"/health", "/ready"}
+"""What anybody may ask."""
+FAILURES, WINDOW_S, REMEMBERED = 10, 60.0, 10_000
+"""How many failures an address may have in how long, and of how many addresses they are counted."""
 
 
 class Caller(Struct, frozen=True):
@@ -15,8 +35,13 @@ class Caller(Struct, frozen=True):
     """The owner of the jobs he submits."""
     scopes: frozenset[str] = frozenset(SCOPES)
 
+    @property
+    def sees(self) -> str | None:
+        """Whose jobs he sees; None: everybody's."""
+        return None if "admin" in self.scopes else self.owner
+
     @staticmethod
-    def of(request: Request) -> Caller:
+    def of(request: HTTPConnection) -> Caller:
         """The caller of a request."""
         caller: Caller = request.scope.get("caller", LOCAL)
         return caller
@@ -24,3 +49,86 @@ class Caller(Struct, frozen=True):
 
 LOCAL = Caller("local")
 """Whoever reaches a server that listens on loopback, where no key is needed."""
+ADMIN = Caller("admin")
+"""Who has the key of the setting `admin_key`."""
+
+
+class Door:
+    """Lets callers in."""
+
+    def __init__(self, settings: Settings, redis: Client) -> None:
+        self.settings, self.redis = settings, redis
+        self.keys, self.failures = AccessKeys(settings.folder), Failures()
+
+    async def caller(self, request: HTTPConnection) -> Caller:
+        """Who sends the request; raises Unauthorized, or Limited after too many failures."""
+        address = request.client.host if request.client else ""
+        token, secret = request.query_params.get("token"), _secret(request)
+        if token is None and not self.settings.keyed and not (secret or "").startswith(MARK):
+            return LOCAL
+        found = await (self._by_token(token) if secret is None and token else self._by_key(secret or ""))
+        if found is None:
+            self.failures.refuse(address)
+            self.failures.note(address)
+            raise Unauthorized()
+        return found
+
+    async def _by_key(self, secret: str) -> Caller | None:
+        found = await asyncio.to_thread(self.keys.find, secret)
+        if hmac.compare_digest(secret.encode(), self.settings.admin_key.encode()) and self.settings.admin_key:
+            return ADMIN
+        return Caller(found.owner, frozenset(found.scopes)) if found else None
+
+    async def _by_token(self, secret: str) -> Caller | None:
+        found = await spend(self.redis, secret)
+        return Caller(found.owner, frozenset(found.scopes)) if found else None
+
+
+class Failures:
+    """Failed attempts by address, for a while; a valid key is let in from anywhere."""
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def refuse(self, address: str) -> None:
+        """Raise Limited for an address with too many failures."""
+        began, count = self._counts.get(address, (0.0, 0))
+        left = began + WINDOW_S - time.monotonic()
+        if count >= FAILURES and left > 0:
+            raise Limited("Too many failed attempts from this address; try again later.", retry_after=left)
+
+    def note(self, address: str) -> None:
+        """Count one failure."""
+        began, count = self._counts.pop(address, (0.0, 0))
+        now = time.monotonic()
+        self._counts[address] = (began, count + 1) if now < began + WINDOW_S and count else (now, 1)
+        while len(self._counts) > REMEMBERED:
+            self._counts.popitem(last=False)
+
+
+async def authenticated(request: HTTPConnection) -> None:
+    """Know the caller of every request, before anything else of it is looked at."""
+    if request.url.path not in OPEN:
+        door: Door = request.app.state.door
+        request.scope["caller"] = await door.caller(request)
+
+
+def needs(scope: str) -> Callable[[HTTPConnection], Awaitable[None]]:
+    """A dependency: the caller has this scope, or is an admin; raises Forbidden."""
+
+    async def check(request: HTTPConnection) -> None:
+        if not {scope, "admin"} & Caller.of(request).scopes:
+            raise Forbidden(f"This key may not do this: it lacks the scope {scope}.")
+
+    return check
+
+
+TRANSCRIBE, ADMINISTER = Depends(needs("transcribe")), Depends(needs("admin"))
+
+
+def _secret(request: HTTPConnection) -> str | None:
+    """The key that a request carries, in whichever header."""
+    if given := request.headers.get("xi-api-key"):
+        return given
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret.strip() if kind.lower() == "bearer" and secret.strip() else None

@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 from collections.abc import AsyncIterator
 
 from dalston_engine.errors import DalstonError, DiskFull
 from dalston_engine.queue import AWAY
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 import dalston
 from dalston.dialects import spoken
-from dalston.errors import BadRequest, Unavailable
-from dalston.gateway import elevenlabs, events, fleet, metrics, models, openai, transcriptions
+from dalston.errors import BadRequest, Limited, Unauthorized, Unavailable
+from dalston.gateway import elevenlabs, events, fleet, keys, metrics, models, numbered, openai, transcriptions
+from dalston.gateway.access import authenticated
 from dalston.gateway.native import error_json
 from dalston.gateway.numbered import Numbered
 from dalston.gateway.openapi import ERRORS, describe
@@ -45,14 +48,19 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses=ERRORS,
+        dependencies=[Depends(authenticated)],
     )
     describe(app)
     # A page of the open web that has its name resolve to this machine does not get in.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+    if not settings.keyed:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+    if settings.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"],
+                           allow_headers=["*"], expose_headers=["location", *numbered.HEADERS])  # fmt: skip
     app.add_middleware(Numbered)
     app.state.metrics = metrics.Metrics()
     app.add_middleware(metrics.Watched, metrics=app.state.metrics)
-    for part in (transcriptions, elevenlabs, openai, models, fleet, events, metrics):
+    for part in (transcriptions, elevenlabs, openai, models, keys, fleet, events, metrics):
         app.include_router(part.router)
     for kind in (
         DalstonError,
@@ -72,9 +80,16 @@ async def _answer(request: Request, error: Exception) -> Response:
     if known.status >= 500 and not isinstance(error, DalstonError):
         log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     dialect = request.scope.get("dialect", spoken(request.scope["path"], request.headers))
+    headers = {}
+    if isinstance(known, Limited):
+        headers["retry-after"] = str(math.ceil(known.retry_after))
+    if isinstance(known, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
     if dialect is not None:
-        return sent(dialect.error(known, request.scope["request_id"]))
-    return Response(error_json(known), known.status, media_type="application/json")
+        told = dialect.error(known, request.scope["request_id"])
+        told.headers |= headers
+        return sent(told)
+    return Response(error_json(known), known.status, headers, "application/json")
 
 
 def _known(error: Exception) -> DalstonError:

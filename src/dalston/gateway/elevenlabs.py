@@ -9,17 +9,21 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from dalston.dialects.elevenlabs import ELEVENLABS
-from dalston.errors import NotFound
+from dalston.dialects.elevenlabs.form import TOKENS
+from dalston.errors import BadField, NotFound
+from dalston.gateway.access import TRANSCRIBE, Caller
 from dalston.gateway.intake import ended, received
 from dalston.gateway.openapi import told_by, vendor
 from dalston.gateway.speaking import answered, sent, taken, told
 from dalston.gateway.state import State
 from dalston.request import TranscribeRequest
+from dalston.store.tokens import Token, issue
 
-router = APIRouter(prefix="/v1/speech-to-text", tags=["elevenlabs"])
+router = APIRouter(tags=["elevenlabs"], dependencies=[TRANSCRIBE])
+PATH = "/v1/speech-to-text"
 
 
-@router.post("", summary="Transcribe as ElevenLabs does", **vendor(ELEVENLABS))
+@router.post(PATH, summary="Transcribe as ElevenLabs does", **vendor(ELEVENLABS))
 async def convert(request: Request) -> Response:
     """Transcribe a recording and answer with the transcript."""
     query = {name: request.query_params.getlist(name) for name in ("enable_logging", "token")}
@@ -30,7 +34,7 @@ async def convert(request: Request) -> Response:
 
 
 @router.get(
-    "/transcripts/{transcription_id}",
+    PATH + "/transcripts/{transcription_id}",
     summary="Read a transcript as ElevenLabs tells it",
     responses=told_by(ELEVENLABS, "The transcript", ELEVENLABS.examples.done),
 )
@@ -49,7 +53,7 @@ async def read(request: Request, transcription_id: str) -> Response:
 
 
 @router.delete(
-    "/transcripts/{transcription_id}",
+    PATH + "/transcripts/{transcription_id}",
     summary="Delete a transcript as ElevenLabs does",
     responses=told_by(ELEVENLABS, "It is gone", {"status": "ok"}),
 )
@@ -57,3 +61,18 @@ async def delete(request: Request, transcription_id: str) -> dict[str, Any]:
     """Remove a transcript with its recording."""
     await State.of(request).jobs.delete(transcription_id)
     return {"status": "ok"}
+
+
+@router.post(
+    "/v1/single-use-token/{kind}",
+    summary="Make a single-use token as ElevenLabs does",
+    responses=told_by(ELEVENLABS, "The token", {"token": "sutkn_…"}),
+)
+async def make_token(request: Request, kind: str) -> dict[str, str]:
+    """A token that opens one request in the next quarter of an hour, in place of a key."""
+    state, caller = State.of(request), Caller.of(request)
+    if kind not in TOKENS:
+        raise BadField(
+            "type", f"The type is one of {', '.join(TOKENS)}.", code="unsupported_token", status=400
+        )
+    return {"token": await issue(state.redis, Token(caller.owner, [TOKENS[kind]]))}

@@ -7,6 +7,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -18,7 +19,7 @@ from dalston.errors import BadRequest
 from dalston.gateway.examples import EVENT
 from dalston.gateway.openapi import plain
 from dalston.gateway.state import State
-from dalston.store.events import Change, Events
+from dalston.store.events import Change
 
 router = APIRouter(tags=["events"])
 
@@ -47,7 +48,7 @@ async def events(
     """
     if last_event_id is not None and not _PLACE.fullmatch(last_event_id):
         raise BadRequest("Last-Event-ID takes the id of an event.", code="invalid_option")
-    told = _told(State.of(request).events, job, last_event_id)
+    told = _told(State.of(request), job, last_event_id)
     return Stream(told, media_type="text/event-stream", headers=HEADERS)
 
 
@@ -65,11 +66,11 @@ class Stream(StreamingResponse):
             await super().stream_response(patient)
 
 
-async def _told(events: Events, job: str | None, after: str | None) -> AsyncIterator[bytes]:
-    told = time.monotonic()
-    async with contextlib.aclosing(events.changes(after, IDLE_S)) as news:
+async def _told(state: State, job: str | None, after: str | None) -> AsyncIterator[bytes]:
+    told, mine = time.monotonic(), lru_cache(maxsize=1000)(state.jobs.mine)
+    async with contextlib.aclosing(state.events.changes(after, IDLE_S)) as news:
         async for changes in news:
-            wanted = [change for change in changes if job in (None, change.job)]
+            wanted = [change for change in changes if job in (None, change.job) and mine(change.job)]
             if wanted or time.monotonic() - told >= IDLE_S:
                 told = time.monotonic()
                 yield b"".join(map(_event, wanted)) or b":\n\n"

@@ -50,6 +50,13 @@ ENGINE = {
     "params": {"type": "object", "properties": {"beam_size": {"type": "integer", "default": 5}}},
     "instances": [INSTANCE],
 }
+KEY = {
+    "id": "5e0f6ad1b2c3",
+    "name": "transcripts of the shop",
+    "owner": "5e0f6ad1b2c3",
+    "scopes": ["transcribe"],
+    "created_at": 1795587152.4,
+}
 NOT_RUNNING = {"code": "not_found", "message": f"There is no job {ID}."}
 FAILED = {
     "code": "engine_error",
@@ -67,6 +74,8 @@ ALL: dict[str, Any] = {
              "audio_seconds_ahead": 512.4},
     "DeadLetters": {"dead_letters": [{"job": ID, "task": f"{ID}.transcribe", "engine": "faster-whisper",
                                       "at": "2026-11-25T06:12:33.279Z", "error": FAILED}]},
+    "Keys": {"keys": [KEY]},
+    "NewKey": KEY | {"secret": "dk_…"},
     "Status": {"status": "ok"},
     "Error": {"error": NOT_RUNNING},
 }  # fmt: skip

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from dalston.errors import NotFound, Unavailable
 from dalston.gateway import native
+from dalston.gateway.access import ADMINISTER
 from dalston.gateway.openapi import answer
 from dalston.gateway.state import State
 from dalston.store.fleet import engines as running
@@ -41,6 +42,7 @@ async def list_engines(request: Request) -> Response:
 @router.get(
     "/v1/engines/{engine}/load",
     summary="Read an engine's load",
+    dependencies=[ADMINISTER],
     tags=["engines"],
     responses=answer("Load", "What waits and runs"),
 )
@@ -58,6 +60,7 @@ async def read_load(request: Request, engine: str) -> Response:
 @router.get(
     "/v1/dead-letters",
     summary="List dead letters",
+    dependencies=[ADMINISTER],
     tags=["engines"],
     responses=answer("DeadLetters", "Newest first"),
 )

@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dalston.gateway.access import ADMINISTER
 from dalston.gateway.examples import METRIC
 from dalston.gateway.openapi import plain
 from dalston.gateway.state import State
@@ -24,7 +25,7 @@ from dalston.store.client import Client
 from dalston.store.fleet import Engine, engines
 from dalston.store.load import Load, loads
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[ADMINISTER])
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from dalston.dialects.openai import TRANSLATIONS
+from dalston.gateway.access import TRANSCRIBE
 from dalston.gateway.intake import received
 from dalston.gateway.openapi import vendor
 from dalston.gateway.speaking import answered, taken
 
-router = APIRouter(tags=["openai"])
+router = APIRouter(tags=["openai"], dependencies=[TRANSCRIBE])
 
 
 @router.post("/v1/audio/translations", summary="Translate as OpenAI does", **vendor(TRANSLATIONS))

@@ -17,6 +17,7 @@ from dalston.dialects.base import Dialect
 from dalston.docstrings import of_fields
 from dalston.gateway import examples
 from dalston.request import TranscribeRequest
+from dalston.store.access_keys import AccessKey
 from dalston.store.events import Change
 from dalston.store.fleet import Instance
 from dalston.store.jobs import Job, StageResult
@@ -25,7 +26,7 @@ from dalston.store.load import Load
 
 TYPES: tuple[type[Struct], ...] = (
     *(Job, Transcript, Media, StageResult, TranscribeRequest),
-    *(Card, Instance, Load, Letter, Change),
+    *(Card, Instance, Load, Letter, Change, AccessKey),
 )
 TEXTS = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 """What a transcript's formats are called on the wire."""
@@ -36,6 +37,7 @@ TAGS = [
     {"name": "elevenlabs", "description": "ElevenLabs' API"},
     {"name": "openai", "description": "OpenAI's API"},
     {"name": "models", "description": "Names of models, in both vendors' shapes"},
+    {"name": "keys", "description": "Who may call"},
     {"name": "engines", "description": "What does the work"},
     {"name": "events", "description": "What changes, as it changes"},
     {"name": "health", "description": "For supervisors and monitoring"},
@@ -141,6 +143,8 @@ def schemas() -> dict[str, Any]:
         "Stage": _object(id={"type": "string"}, tasks=_list("StageResult")),
         "Engines": _object(engines=_list("Engine")),
         "DeadLetters": _object(dead_letters=_list("Letter")),
+        "Keys": _object(keys=_list("AccessKey")),
+        "NewKey": _object(**found["AccessKey"]["properties"], secret={"type": "string"}),
         "Status": _object(status={"type": "string"}),
         "Error": _object(error=_object(
             code={"type": "string"}, message={"type": "string"},

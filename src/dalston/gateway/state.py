@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fastapi import FastAPI, Request
 
+from dalston.gateway.access import Caller, Door
 from dalston.settings import Settings
 from dalston.store.client import Client, connect, wait_until_up
 from dalston.store.events import Events
@@ -20,7 +21,7 @@ from dalston.store.jobs import Jobs
 
 @dataclass(frozen=True)
 class State:
-    """Settings and open stores of one gateway."""
+    """Settings and open stores of one gateway, as a caller may see them."""
 
     settings: Settings
     redis: Client
@@ -33,7 +34,8 @@ class State:
     @staticmethod
     def of(request: Request) -> State:
         state: State = request.app.state.dalston
-        return state
+        sees = Caller.of(request).sees
+        return state if sees is None else replace(state, jobs=state.jobs.seen_by(sees))
 
 
 @contextlib.asynccontextmanager
@@ -44,6 +46,7 @@ async def opened(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     files, events = Files(settings.folder), Events(redis)
     jobs = Jobs(redis, files, events, settings.keep, settings.retention_s)
     app.state.dalston = State(settings, redis, files, jobs, events, Fleet(redis))
+    app.state.door = Door(settings, redis)
     watching = asyncio.create_task(events.run())
     try:
         yield

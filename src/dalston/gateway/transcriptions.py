@@ -18,6 +18,7 @@ from dalston.dialects import SHARED
 from dalston.errors import Conflict, NotFound
 from dalston.formats import FORMATS
 from dalston.gateway import native
+from dalston.gateway.access import TRANSCRIBE
 from dalston.gateway.intake import accepted, received
 from dalston.gateway.openapi import TEXTS, answer
 from dalston.gateway.speaking import answered, taken
@@ -26,7 +27,7 @@ from dalston.gateway.streaming import streamed
 from dalston.store.jobs import Job
 from dalston.store.listing import Place, Wanted, page
 
-router = APIRouter(prefix="/v1/audio/transcriptions", tags=["transcriptions"])
+router = APIRouter(prefix="/v1/audio/transcriptions", tags=["transcriptions"], dependencies=[TRANSCRIBE])
 
 JobState = Literal["queued", "running", "completed", "failed", "cancelled"]
 

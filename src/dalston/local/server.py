@@ -26,6 +26,7 @@ from dalston.local.environments import EngineFolder
 from dalston.local.logbook import Logbook
 from dalston.local.supervisor import Program, Supervisor
 from dalston.settings import Settings
+from dalston.store.access_keys import AccessKeys
 
 ENGINE_NICE = 5
 """Engines yield to the gateway, so that it answers while every core transcribes."""
@@ -118,7 +119,7 @@ def locked(data: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
-    settings_.refuse_open(settings)
+    settings_.refuse_open(settings, bool(AccessKeys(settings.folder).all()))
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     with listener:

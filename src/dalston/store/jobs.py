@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import secrets
 import time
@@ -85,7 +86,14 @@ class Jobs:
     ) -> None:
         self.redis, self.files, self.events = redis, files, events
         self.keep, self.retention = keep, retention
+        self.owner: str | None = None
         self._unsent: set[asyncio.Task[str]] = set()
+
+    def seen_by(self, owner: str) -> Jobs:
+        """The same jobs, but for those of others: they are not there."""
+        view = copy.copy(self)
+        view.owner = owner
+        return view
 
     async def submit(self, file: JobFile) -> Job:
         """Let an accepted job run. Idempotent by the job's id.
@@ -113,6 +121,14 @@ class Jobs:
         """A job's present state; raises NotFound."""
         file = self._file(job)
         return self._seen(file, await Snapshot.of(self.redis, job) if file.outcome is None else None)
+
+    def mine(self, job: str) -> bool:
+        """Whether the job is one of those seen."""
+        if self.owner is None:
+            return True
+        with contextlib.suppress(*UNREADABLE):
+            return bool(self._file(job))
+        return False
 
     async def several(self, jobs: Sequence[str]) -> list[Job]:
         """The present states of jobs, but for those that are gone or cannot be read."""
@@ -249,10 +265,12 @@ class Jobs:
         try:
             file = self.files.read(job) if is_id(job) else None
         except Damaged:
+            if self.owner is not None:  # nobody knows whose it is
+                raise NotFound(f"There is no job {job[:40]}.") from None
             raise JobDamaged(
                 f"The job.json of job {job} is damaged. Delete the job, or restore it."
             ) from None
-        if file is None:
+        if file is None or self.owner not in (None, file.owner):
             raise NotFound(f"There is no job {job[:40]}.")
         return file
 

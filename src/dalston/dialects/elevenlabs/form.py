@@ -8,6 +8,8 @@ from msgspec import Meta, Struct
 
 MODELS = ("scribe_v1", "scribe_v1_experimental", "scribe_v2", "scribe_v2_medical", "scribe_v3")
 """The vendor's models, all of which stand for the default one unless `model_names` says otherwise."""
+TOKENS = {"batch_scribe": "transcribe", "realtime_scribe": "realtime"}
+"""What the vendor's kinds of single-use tokens may do; there is no speech synthesis to open."""
 NO_ENGINE = "no engine does this yet"
 
 Term = Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[^<>{}\[\]\\]*$")]
