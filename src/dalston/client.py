@@ -107,10 +107,13 @@ class Client:
             if found["state"] in ENDED:
                 return found
 
-    async def export(self, id: str, format: str) -> str:
-        """A completed job's transcript as text, srt or vtt."""
-        answer = await self._patient(_path(id), format=format)
-        return answer.text
+    async def export(self, id: str, format: str, **options: Any) -> bytes:
+        """A completed job's transcript alone: text, srt, vtt, txt, segments, html, docx or pdf.
+
+        `options`: include_speakers, max_characters_per_line, …, see `GET /v1/audio/transcriptions/{id}`.
+        """
+        answer = await self._patient(_path(id), format=format, **options)
+        return answer.content
 
     async def stage(self, id: str, stage: str) -> Any:
         """What a stage's tasks have left so far."""

@@ -19,7 +19,7 @@ async def test_a_recording_is_transcribed_in_three_lines(server: Server, meeting
     async with dalston.Client(server.url) as client:
         job = await client.transcribe(meeting, model="fake", text="three lines", word_timestamps=True)
         assert job["text"] == "three lines"
-        assert await client.export(job["id"], "text") == "three lines\n"
+        assert await client.export(job["id"], "text") == b"three lines\n"
         (transcribed,) = (await client.stage(job["id"], "transcribe"))["tasks"]
         assert transcribed["engine"] == "fake"
 

@@ -43,6 +43,11 @@ class Shape(StrEnum):
     verbose = "verbose"
     srt = "srt"
     vtt = "vtt"
+    txt = "txt"
+    segments = "segments"
+    html = "html"
+    docx = "docx"
+    pdf = "pdf"
 
 
 @app.command()
@@ -108,12 +113,22 @@ def export(
     id: Id,
     format: Annotated[Shape, typer.Option(help="Shape of the transcript.")] = Shape.text,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A file.")] = None,
+    speakers: Annotated[bool | None, typer.Option(help="Whether it says who speaks.")] = None,
+    timestamps: Annotated[bool | None, typer.Option(help="Whether it says when.")] = None,
+    line: Annotated[int | None, typer.Option(help="Characters of a line.")] = None,
+    segment: Annotated[int | None, typer.Option(help="Characters of a segment.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Seconds of a segment.")] = None,
+    silence: Annotated[float | None, typer.Option(help="Seconds of silence that end a segment.")] = None,
     data: Data = None,
 ) -> None:
     """Write a completed job's transcript."""
     from dalston.cli.show import export
 
-    asyncio.run(export(id, format.value, output, data))
+    asyncio.run(
+        export(id, format.value, output, data, include_speakers=speakers, include_timestamps=timestamps,
+               max_characters_per_line=line, max_segment_chars=segment, max_segment_duration_s=seconds,
+               segment_on_silence_longer_than_s=silence)
+    )  # fmt: skip
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -37,10 +36,8 @@ def list_(json: Json = False, data: Data = None) -> None:
     found = asyncio.run(_list(data))
     if json:
         return _print(found, json)
-    times = [datetime.fromtimestamp(one["created_at"], UTC).strftime("%Y-%m-%d %H:%M") for one in found]
     rows = [
-        [one["id"], one["name"], one["owner"], ",".join(one["scopes"]), made]
-        for one, made in zip(found, times, strict=True)
+        [one["id"], one["name"], one["owner"], ",".join(one["scopes"]), one["created_at"]] for one in found
     ]
     table(["id", "name", "owner", "scopes", "made"], rows)
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dalston_engine.errors import DalstonError
+
 from dalston.cli.output import as_json, table
 from dalston.cli.server import connected
 
@@ -27,14 +29,19 @@ async def job(id: str, verbose: bool, data: str | None) -> None:
         print(as_json(await client.job(id, format="verbose" if verbose else "json")))
 
 
-async def export(id: str, format: str, output: Path | None, data: str | None) -> None:
+async def export(
+    id: str, format: str, output: Path | None, data: str | None, **options: bool | float | None
+) -> None:
     """A completed job's transcript."""
+    if format in ("docx", "pdf") and output is None and sys.stdout.isatty():
+        raise DalstonError(f"A {format} file is nothing for a terminal: name a file with `--output`.")
+    given = {name: value for name, value in options.items() if value is not None}
     async with connected(data) as client:
         if format in ("json", "verbose"):
-            text = as_json(await client.job(id, format=format)) + "\n"
+            content = (as_json(await client.job(id, format=format)) + "\n").encode()
         else:
-            text = await client.export(id, format)
-    put(text, output)
+            content = await client.export(id, format, **given)
+    _put(content, output)
 
 
 async def letters(limit: int, json: bool, data: str | None) -> None:
@@ -76,6 +83,14 @@ def put(text: str, target: Path | None) -> None:
         sys.stdout.flush()
     else:
         target.write_text(text)
+
+
+def _put(content: bytes, target: Path | None) -> None:
+    if target is not None:
+        target.write_bytes(content)
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
 
 
 def _name(job: Any) -> str:

@@ -23,7 +23,7 @@ from dalston.cli.board import Show, board
 from dalston.cli.output import as_json, say
 from dalston.cli.server import address
 from dalston.cli.show import put, why_not
-from dalston.formats import FORMATS
+from dalston.exports import render as exported
 from dalston.local.server import CannotStart, engine_ids, holder, locked, running
 from dalston.settings import Settings
 
@@ -130,7 +130,7 @@ def render(job: Any, format: str) -> str:
     """A completed job in one of the output formats."""
     if format == "json":
         return as_json(job) + "\n"
-    return FORMATS[format](msgspec.convert(job, Transcript))
+    return exported(msgspec.convert(job, Transcript), format).content.decode()
 
 
 def recordings(given: Sequence[Path]) -> list[Path]:

@@ -55,7 +55,7 @@ KEY = {
     "name": "transcripts of the shop",
     "owner": "5e0f6ad1b2c3",
     "scopes": ["transcribe"],
-    "created_at": 1795587152.4,
+    "created_at": "2026-11-25T06:12:32.422Z",
 }
 NOT_RUNNING = {"code": "not_found", "message": f"There is no job {ID}."}
 FAILED = {

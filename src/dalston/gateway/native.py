@@ -12,7 +12,7 @@ from dalston_engine.errors import DalstonError
 from msgspec import Raw
 
 from dalston.errors import BadRequest
-from dalston.formats import FORMATS
+from dalston.exports import FORMATS, ExportOptions
 from dalston.request import TranscribeRequest
 from dalston.store.jobs import Job, StageResult
 from dalston.store.letters import Letter
@@ -36,6 +36,15 @@ class Submission(NamedTuple):
     """Whether the caller waits for the end."""
     format: str
     """The shape of the answer then."""
+
+
+def export_options(query: Mapping[str, str]) -> ExportOptions:
+    """How a transcript alone is to be written, from a query; raises BadRequest."""
+    given = {name: query[name] for name in ExportOptions.__struct_fields__ if name in query}
+    try:
+        return msgspec.convert(given, ExportOptions, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"{error}.", code="invalid_option") from None
 
 
 def claims(fields: Mapping[str, object], header: str | None) -> bool:

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from dalston.dialects.base import Dialect
 from dalston.docstrings import of_fields
+from dalston.exports import FORMATS, ExportOptions
 from dalston.gateway import examples
 from dalston.request import TranscribeRequest
 from dalston.store.access_keys import AccessKey
@@ -28,8 +29,6 @@ TYPES: tuple[type[Struct], ...] = (
     *(Job, Transcript, Media, StageResult, TranscribeRequest),
     *(Card, Instance, Load, Letter, Change, AccessKey),
 )
-TEXTS = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
-"""What a transcript's formats are called on the wire."""
 VENDORS = {"type": ["object", "array"], "description": "As the vendor documents it"}
 TIMES = ("created_at", "finished_at", "at")
 TAGS = [
@@ -54,7 +53,9 @@ def answer(
     """A route's answer: a schema by its name with the example of that name, or one `instead`, or `texts`."""
     rule = _ref(schema) if not instead else {"anyOf": [_ref(schema), _ref(instead)]}
     content: dict[str, Any] = {"application/json": {"schema": rule, "example": examples.ALL[schema]}}
-    content |= {kind: {"schema": {"type": "string"}} for kind in TEXTS.values()} if texts else {}
+    if texts:
+        kinds = {one.content_type for one in FORMATS.values()} - {"application/json"}
+        content |= {kind: {"schema": {"type": "string"}} for kind in sorted(kinds)}
     return {status: {"description": description, "content": content}}
 
 
@@ -91,6 +92,16 @@ def told_by(
         "4XX": {"description": "The request is at fault, in the vendor's envelope", "content": fault},
         "5XX": {"description": "The server cannot do it now, or failed", "content": fault},
     }
+
+
+def export_parameters() -> list[dict[str, Any]]:
+    """The options of exported transcripts, as parameters of a query."""
+    rules = msgspec.json.schema(ExportOptions)["$defs"]["ExportOptions"]["properties"]
+    told = of_fields(ExportOptions)
+    return [
+        {"name": name, "in": "query", "required": False, "description": told[name], "schema": _present(rule)}
+        for name, rule in rules.items()
+    ]
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {

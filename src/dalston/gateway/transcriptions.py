@@ -16,11 +16,11 @@ from msgspec.structs import replace
 
 from dalston.dialects import SHARED
 from dalston.errors import Conflict, NotFound
-from dalston.formats import FORMATS
+from dalston.exports import DEFAULT, ExportOptions, Rendered, render
 from dalston.gateway import native
 from dalston.gateway.access import TRANSCRIBE
 from dalston.gateway.intake import accepted, received
-from dalston.gateway.openapi import TEXTS, answer
+from dalston.gateway.openapi import answer, export_parameters
 from dalston.gateway.speaking import answered, taken
 from dalston.gateway.state import State
 from dalston.gateway.streaming import streamed
@@ -29,6 +29,7 @@ from dalston.store.listing import Place, Wanted, page
 
 router = APIRouter(prefix="/v1/audio/transcriptions", tags=["transcriptions"], dependencies=[TRANSCRIBE])
 
+Shape = Literal["json", "verbose", "text", "srt", "vtt", "txt", "segments", "html", "docx", "pdf"]
 JobState = Literal["queued", "running", "completed", "failed", "cancelled"]
 
 _FORM = {
@@ -90,12 +91,13 @@ async def submit(request: Request) -> Response:
     responses=answer(
         "Job", "The job, or that stage's tasks, or the transcript alone", instead="Stage", texts=True
     ),
+    openapi_extra={"parameters": export_parameters()},
 )
 async def read(
     request: Request,
     job: str,
     wait: Annotated[float, Query(ge=0, le=600, description="Seconds to wait for the end")] = 0,
-    format: Annotated[Literal["json", "verbose", "text", "srt", "vtt"], Query()] = "json",
+    format: Annotated[Shape, Query(description="json, verbose: the job; else the transcript alone")] = "json",
     stage: Annotated[str | None, Query(description="Instead: what this stage has left so far")] = None,
 ) -> Response:
     """A job's state and, once it is completed, its transcript; `wait` seconds for its end."""
@@ -103,7 +105,7 @@ async def read(
     if stage is not None:
         return _json(native.stage_json(job, await state.jobs.stage(job, stage)))
     found = await (state.jobs.wait(job, wait) if wait else state.jobs.get(job))
-    return await _shown(state, found, format)
+    return await _shown(state, found, format, native.export_options(request.query_params))
 
 
 @router.get("", summary="List jobs", responses=answer("Jobs", "A page of jobs"))
@@ -162,7 +164,7 @@ async def _ended(state: State, job: Job, format: str) -> Response:
     return await _shown(state, job, format)
 
 
-async def _shown(state: State, job: Job, format: str) -> Response:
+async def _shown(state: State, job: Job, format: str, options: ExportOptions = DEFAULT) -> Response:
     """A job with its transcript, or the transcript alone; raises Conflict when there is none."""
     transcript = await _transcript(state, job)
     if format == "json":
@@ -171,12 +173,14 @@ async def _shown(state: State, job: Job, format: str) -> Response:
         return _json(native.job_json(job, transcript, await _more(state, job)), job=job.id)
     if transcript is None:
         raise Conflict(f"Job {job.id} is {job.state}; it has no transcript.", code="no_transcript")
-    text = await asyncio.to_thread(_rendered, transcript, format)
-    return Response(text, 200, {"content-type": f"{TEXTS[format]}; charset=utf-8"})
+    content, chosen = await asyncio.to_thread(_rendered, transcript, format, options)
+    kind = chosen.content_type if chosen.binary else f"{chosen.content_type}; charset=utf-8"
+    name = f'inline; filename="{job.id}.{chosen.extension}"'
+    return Response(content, 200, {"content-type": kind, "content-disposition": name})
 
 
-def _rendered(transcript: bytes, format: str) -> str:
-    return FORMATS[format](msgspec.json.decode(transcript, type=Transcript))
+def _rendered(transcript: bytes, format: str, options: ExportOptions) -> Rendered:
+    return render(msgspec.json.decode(transcript, type=Transcript), format, options)
 
 
 async def _more(state: State, job: Job) -> dict[str, Raw]:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import secrets
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,8 +36,8 @@ class AccessKey(Struct, omit_defaults=True):
     """Whose jobs it submits and sees; keys may share an owner."""
     scopes: list[Scope]
     """`admin` sees everybody's jobs."""
-    created_at: float
-    """Seconds since 1970."""
+    created_at: str
+    """RFC 3339."""
 
 
 class Wanted(Struct, forbid_unknown_fields=True):
@@ -58,7 +58,7 @@ class AccessKeys:
     def make(self, wanted: Wanted) -> tuple[AccessKey, str]:
         """A new key and its secret."""
         id, secret = secrets.token_hex(6), MARK + secrets.token_urlsafe(32)
-        key = AccessKey(id, wanted.name, wanted.owner or id, wanted.scopes, round(time.time(), 3))
+        key = AccessKey(id, wanted.name, wanted.owner or id, wanted.scopes, _now())
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(secret)
         aside = path.with_suffix(".part")
@@ -108,6 +108,10 @@ class AccessKeys:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def digest(secret: str) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from dalston_engine.types import ChannelInfo, Character, Transcript, Word
 
 from dalston.dialects.base import Answer, Finished
+from dalston.dialects.elevenlabs.formats import rendered
 from dalston.dialects.languages import long
 
 LEAST = -100.0
@@ -29,21 +30,37 @@ def body(finished: Finished) -> dict[str, Any]:
         told: dict[str, Any] = {"transcripts": [_channel(transcript, one, asked) for one in channels]}
     else:
         told = _chunk(transcript, asked)
+    notes = [*transcript.warnings, *asked.get("warnings", [])]
+    if "formats" in asked:
+        for part, whole in _parts(told, transcript):
+            part["additional_formats"] = rendered(whole, asked["formats"], notes)
     told["transcription_id"] = finished.id
     if transcript.duration is not None:
         told["audio_duration_secs"] = transcript.duration
-    if warnings := [*transcript.warnings, *asked.get("warnings", [])]:
-        told["warnings"] = warnings
+    if notes:
+        told["warnings"] = notes
     return told
+
+
+def _parts(told: dict[str, Any], transcript: Transcript) -> Iterator[tuple[dict[str, Any], Transcript]]:
+    """What is exported: each channel's transcript by itself, or the whole."""
+    if "transcripts" not in told:
+        yield told, transcript
+    for part in told.get("transcripts", ()):
+        yield part, _of_channel(transcript, part["channel_index"])
+
+
+def _of_channel(transcript: Transcript, number: int) -> Transcript:
+    words = None if transcript.words is None else [one for one in transcript.words if one.channel == number]
+    segments = [one for one in transcript.segments if one.channel == number]
+    return Transcript(segments, words)
 
 
 def _channel(transcript: Transcript, channel: ChannelInfo, asked: dict[str, Any]) -> dict[str, Any]:
     """What was said on one channel."""
-    number = channel.channel
-    words = None if transcript.words is None else [one for one in transcript.words if one.channel == number]
-    segments = [one for one in transcript.segments if one.channel == number]
-    part = Transcript(segments, words, None, channel.language, channel.language_probability)
-    return _chunk(part, asked) | {"channel_index": number}
+    part = _of_channel(transcript, channel.channel)
+    part.language, part.language_probability = channel.language, channel.language_probability
+    return _chunk(part, asked) | {"channel_index": channel.channel}
 
 
 def _chunk(transcript: Transcript, asked: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import msgspec
 from dalston.dialects import form as forms
 from dalston.dialects.base import Fields, Names, Submission, mapped
 from dalston.dialects.elevenlabs.form import MODELS, Form
+from dalston.dialects.elevenlabs.formats import checked
 from dalston.dialects.languages import short
 from dalston.errors import BadField
 from dalston.request import TranscribeRequest
@@ -98,6 +99,8 @@ def _answer(form: Form) -> dict[str, Any]:
         asked["timestamps"] = form.timestamps_granularity
     if form.multichannel_output_style == "combined":
         asked["combined"] = True
+    if form.additional_formats:
+        asked["formats"] = checked(form.additional_formats)
     if form.tag_audio_events:
         asked["warnings"] = [EVENTS]
     return asked

@@ -10,8 +10,9 @@ from dalston_engine.types import Segment, Transcript, Word
 
 from dalston.dialects.base import Answer, Finished
 from dalston.dialects.languages import spoken
-from dalston.formats import FORMATS
+from dalston.exports import render
 
+TEXT = "text/plain; charset=utf-8"
 MEASURES = ("avg_logprob", "compression_ratio", "no_speech_prob", "temperature", "tokens", "seek")
 """What Whisper tells of a segment."""
 
@@ -19,11 +20,10 @@ MEASURES = ("avg_logprob", "compression_ratio", "no_speech_prob", "temperature",
 def answer(finished: Finished) -> Answer:
     """The finished transcript in the format that was asked for; texts are sent bare."""
     format = finished.asked.get("format", "json")
-    if format in FORMATS:
-        text = (
-            text_of(finished.transcript) + "\n" if format == "text" else FORMATS[format](finished.transcript)
-        )
-        return Answer(text.encode(), "text/plain; charset=utf-8")
+    if format == "text":
+        return Answer(f"{text_of(finished.transcript)}\n".encode(), TEXT)
+    if format in ("srt", "vtt"):
+        return Answer(render(finished.transcript, format).content, TEXT)
     shape = {"json": _json, "verbose_json": _verbose, "diarized_json": _diarized}[format]
     return Answer(msgspec.json.encode(shape(finished.transcript, finished.asked)))
 
