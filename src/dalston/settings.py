@@ -72,6 +72,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How long a finished job's files stay, such as 12h or 30d; empty: until they are deleted."""
     engine_absent_timeout: str = "10m"
     """How long tasks wait for an engine that is gone before they are given to another, or fail."""
+    fetch_timeout: str = "10m"
+    """How long fetching a recording from its URL may take."""
+    allow_addresses: str = ""
+    """Hosts, addresses and networks that may be called though they are not public, separated by commas."""
     model_names: str = ""
     """What the vendors' model names stand for, such as `whisper-1=base,scribe_v2=large-v3`; those that are
     not named stand for the default model."""
@@ -99,6 +103,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def upload_timeout_s(self) -> int:
         """`upload_timeout` in seconds; raises ValueError for what is no time."""
         return _seconds(self.upload_timeout)
+
+    @property
+    def fetch_timeout_s(self) -> int:
+        """`fetch_timeout` in seconds; raises ValueError for what is no time."""
+        return _seconds(self.fetch_timeout)
 
     @property
     def retention_s(self) -> int | None:
@@ -165,7 +174,14 @@ def load(**given: Any) -> Settings:
     for name, (value, source) in found.items():
         try:
             one = msgspec.convert({name: value}, Settings, strict=False)
-            _ = one.max_upload_bytes, one.upload_timeout_s, one.retention_s, one.engine_absent_s, one.names
+            _ = (
+                one.max_upload_bytes,
+                one.upload_timeout_s,
+                one.retention_s,
+                one.engine_absent_s,
+                one.names,
+                one.fetch_timeout_s,
+            )
         except ValueError as error:
             label = source if source.startswith(PREFIX) else f"{name} ({source})"
             problems.append(f"{label} = {value!r}: {error}")

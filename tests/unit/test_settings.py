@@ -51,6 +51,7 @@ def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPa
         "behind": "container-network",
         "model_names": "whisper-1=base",
         "keys": "required",
+        "fetch_timeout": "3m",
     }.get(name, value)
     monkeypatch.setenv(f"DALSTON_{name.upper()}", str(value))
     assert getattr(load(), name) == value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from dalston_engine.errors import DalstonError
@@ -30,9 +30,8 @@ class Received(Struct):
     """A request's form, its recording already in the folder of the job to be."""
 
     job: str
-    folder: Path
+    upload: Upload
     fields: Mapping[str, Sequence[str]]
-    source: Source | None
 
 
 @contextlib.asynccontextmanager
@@ -48,38 +47,37 @@ async def received(
         body = flowing(request.stream(), state.settings.upload_timeout_s)
         kind = request.headers.get("content-type", "")
         if inline is not None and kind.startswith("application/json"):
-            await upload.inline(inline(await _whole(body)))
+            form = inline(await _whole(body))
+            upload.fields = form.fields
+            await upload.take(_once(form.content), form.filename)
         else:
             await upload.read(kind, body)
-        yield Received(job, folder, upload.fields, upload.source)
+        yield Received(job, upload, upload.fields)
     except BaseException:
         await asyncio.to_thread(state.files.discard, job)
         raise
 
 
 async def accepted(
-    request: Request, came: Received, asked: TranscribeRequest, *, keep: bool = True
+    request: Request, came: Received, asked: TranscribeRequest, url: str | None = None, *, keep: bool = True
 ) -> JobFile:
-    """The job, planned and made durable; raises what says why nothing alive can do it."""
+    """The job, planned and made durable; raises what says why nothing alive can do it.
+
+    `url`: where the recording is, when the form does not have it.
+    """
     state = State.of(request)
-    if came.source is None:
-        raise BadField(
-            "file",
-            "The form has no file: put the recording in the field `file`.",
-            kind="missing",
-            code="no_file",
-            status=400,
-        )
+    _refuse_none(came.upload.source, url)
     made = plan(came.job, asked, await state.fleet.cards())
     if isinstance(made, DalstonError):
         made = plan(came.job, asked, await state.fleet.cards(fresh=True))
     if isinstance(made, DalstonError):
         raise made
+    source = came.upload.source or await _fetched(state, came.upload, url or "")
     file = JobFile(
         came.job,
         Caller.of(request).owner,
         state.clock(),
-        came.source,
+        source,
         Raw(msgspec.json.encode(asked)),
         made,
         asked.priority == "high",
@@ -88,6 +86,34 @@ async def accepted(
     )
     await asyncio.to_thread(state.files.accept, file)
     return file
+
+
+def _refuse_none(source: Source | None, url: str | None) -> None:
+    """Raise BadField unless the recording is in the form, or at a URL."""
+    if source is not None and url is not None:
+        raise BadField("file", "Give the recording or its URL, not both.", code="two_sources", status=400)
+    if source is None and url is None:
+        told = "The form has no file: put the recording in the field `file`."
+        raise BadField("file", told, kind="missing", code="no_file", status=400)
+
+
+async def _fetched(state: State, upload: Upload, url: str) -> Source:
+    """The recording from elsewhere, in the job's folder."""
+    from dalston.outside import Outside
+
+    settings = state.settings
+    content = Outside(settings.allow_addresses).fetch(
+        url,
+        limit=settings.max_upload_bytes,
+        stall=settings.upload_timeout_s,
+        seconds=settings.fetch_timeout_s,
+    )
+    async with contextlib.aclosing(content) as pieces:
+        return await upload.take(pieces, urlsplit(url).path)
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 async def ended(state: State, job: str) -> Job:

@@ -17,7 +17,7 @@ from dalston.request import TranscribeRequest
 from dalston.store.jobs import Job, StageResult
 from dalston.store.letters import Letter
 
-NATIVE_ONLY = {"wait", "format", "speaker_detection", "priority"}
+NATIVE_ONLY = {"wait", "format", "speaker_detection", "priority", "source_url"}
 """Fields that no other dialect has."""
 
 ONCE = NATIVE_ONLY | {"model", "language", "word_timestamps"}
@@ -36,6 +36,8 @@ class Submission(NamedTuple):
     """Whether the caller waits for the end."""
     format: str
     """The shape of the answer then."""
+    url: str | None = None
+    """Where the recording is, in place of `file`."""
 
 
 def export_options(query: Mapping[str, str]) -> ExportOptions:
@@ -63,7 +65,7 @@ def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
     wait, format = truth("wait", values.pop("wait", "false")), _one_of(values, "format", *SHAPES)
     if format != "json" and not wait:
         raise BadRequest("`format` needs `wait=true`; without, ask for it when you read the job.")
-    words = values.pop("word_timestamps", None)
+    words, url = values.pop("word_timestamps", None), values.pop("source_url", None)
     asked = TranscribeRequest(
         model=values.pop("model", None) or None,
         language=values.pop("language", None) or None,
@@ -72,7 +74,7 @@ def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
         priority=_one_of(values, "priority", "normal", "high"),
         options=values,
     )
-    return Submission(asked, wait, format)
+    return Submission(asked, wait, format, url or None)
 
 
 def _one_of(values: dict[str, Any], name: str, *known: str) -> Any:

@@ -28,7 +28,10 @@ async def taken(request: Request, dialect: Dialect, came: Received) -> Taken:
     """The job that a form asks for, accepted; raises in words of the dialect's fields."""
     submission = dialect.submission(came.fields, State.of(request).settings.names)
     try:
-        return Taken(await accepted(request, came, submission.request, keep=submission.keep), submission)
+        return Taken(
+            await accepted(request, came, submission.request, submission.url, keep=submission.keep),
+            submission,
+        )
     except BadRequest as error:
         if error.code != "unknown_model":
             raise

@@ -34,9 +34,9 @@ JobState = Literal["queued", "running", "completed", "failed", "cancelled"]
 
 _FORM = {
     "type": "object",
-    "required": ["file"],
     "properties": {
         "file": {"type": "string", "format": "binary", "description": "Audio or video"},
+        "source_url": {"type": "string", "description": "In place of `file`: where it is, http or https"},
         "model": {"type": "string", "description": "A model id, or an engine's id"},
         "language": {"type": "string", "description": "ISO 639-1; detected when absent"},
         "speaker_detection": {
@@ -73,8 +73,8 @@ async def submit(request: Request) -> Response:
             what = await taken(request, SHARED, came)
         else:
             request.scope["dialect"] = what = None
-            asked, wait, format = native.submission_of(came.fields)
-            file = await accepted(request, came, asked)
+            asked, wait, format, url = native.submission_of(came.fields)
+            file = await accepted(request, came, asked, url)
     if what is not None:
         tell = streamed if what.submission.request.stream else answered
         return await tell(request, SHARED, what)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from dalston.dialects.base import Inline
 from dalston.errors import BadRequest, UploadStalled, UploadTooLarge
 from dalston.store.files import Source
 
@@ -68,19 +67,20 @@ class Upload:
                 os.close(self._file)
         return self.source
 
-    async def inline(self, form: Inline) -> None:
-        """Take a form that came as JSON; raises UploadTooLarge."""
-        self.fields, self._size = form.fields, len(form.content)
-        if self._size > self._limit:
-            raise UploadTooLarge(f"The recording is larger than {self._limit} bytes.")
-        self.source = Source(0, "")
-        self._open(form.filename)
+    async def take(self, content: AsyncIterator[bytes], filename: str) -> Source:
+        """Take the recording from elsewhere than a form; raises UploadTooLarge."""
+        self._filename, self.source = filename, Source(0, "", Path(filename).name[:255] or None)
+        self._open(filename)
         try:
-            self._pending += form.content
+            async for chunk in content:
+                self._data(chunk)
+                if len(self._pending) >= BLOCK:
+                    await self._flush()
             await self._flush(last=True)
         finally:
             if self._file is not None:
                 os.close(self._file)
+        return self.source
 
     def _open(self, filename: str) -> None:
         path = self._folder / f"source{extension(filename)}"
