@@ -74,6 +74,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How long tasks wait for an engine that is gone before they are given to another, or fail."""
     fetch_timeout: str = "10m"
     """How long fetching a recording from its URL may take."""
+    webhook_retries: str = "5s,30s,2m,10m,1h,3h,6h"
+    """The pauses between attempts to tell a webhook; after the last it is given up."""
     allow_addresses: str = ""
     """Hosts, addresses and networks that may be called though they are not public, separated by commas."""
     model_names: str = ""
@@ -103,6 +105,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def upload_timeout_s(self) -> int:
         """`upload_timeout` in seconds; raises ValueError for what is no time."""
         return _seconds(self.upload_timeout)
+
+    @property
+    def webhook_pauses(self) -> list[int]:
+        """`webhook_retries` in seconds; raises ValueError for what are no times."""
+        return [_seconds(one) for one in self.webhook_retries.split(",") if one.strip()]
 
     @property
     def fetch_timeout_s(self) -> int:
@@ -181,6 +188,7 @@ def load(**given: Any) -> Settings:
                 one.engine_absent_s,
                 one.names,
                 one.fetch_timeout_s,
+                one.webhook_pauses,
             )
         except ValueError as error:
             label = source if source.startswith(PREFIX) else f"{name} ({source})"

@@ -26,8 +26,9 @@ PRIVATE = [
     "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a00:1::",
     "2001:0:7f00:1::1",
 ]  # fmt: skip
-SPELLINGS = ["http://2130706433/", "http://0x7f000001/", "http://0177.0.0.1/", "http://127.1/",
-             "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://localhost/", "http://0/", "http://127.0.0.1.:80/"]  # fmt: skip
+SPELLINGS = ["http://2130706433/", "http://0x7f000001/", "http://0177.0.0.1/", "http://127.1/", "http://[::1]/",
+             "http://[::ffff:127.0.0.1]/", "http://localhost/", "http://0/",
+             "http://127.0.0.1.:80/"]  # fmt: skip
 
 
 class Talker(http.server.BaseHTTPRequestHandler):

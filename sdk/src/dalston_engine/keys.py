@@ -76,4 +76,10 @@ EXPIRY = Key("dalston:jobs:expiry", "zset", "permanent", "submit, finish, revive
 TOKEN = Key("dalston:token:{digest}", "string", "heartbeat", "gateways")
 """A single-use token: whom it lets in."""
 
+DELIVERIES = Key("dalston:webhook:due", "zset", "permanent", "deliver, due, orchestrators")
+"""Deliveries to webhooks by when the next attempt is due."""
+
+UNDELIVERED = Key("dalston:webhook:dead", "zset", "permanent", "deliver, orchestrators")
+"""Deliveries that were given up, by when."""
+
 ALL = {name: value for name, value in list(globals().items()) if isinstance(value, Key)}

@@ -22,7 +22,7 @@ def stray_files(data: Path) -> list[str]:
         for folder in (data / "jobs").glob("*/job.json")
         if (outcome := json.loads(folder.read_bytes()).get("outcome"))
         for file in folder.parent.iterdir()
-        if file.name not in {"job.json", "transcript.json"}
+        if file.name not in {"job.json", "transcript.json", "webhooks.json"}
         and file.stem != "source"
         and file.name.removesuffix(".json") not in outcome["artifacts"]
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dalston_engine.errors import DalstonError
+from dalston_engine.errors import DalstonError, ErrorRecord
 from dalston_engine.types import Transcript
 from msgspec import Struct, field
 
@@ -59,6 +59,27 @@ class Inline(NamedTuple):
     filename: str
 
 
+class Ended(Struct):
+    """A job that has ended, as a webhook is told of it."""
+
+    id: str
+    state: str
+    at: float
+    """Seconds since 1970."""
+    transcript: Transcript | None
+    error: ErrorRecord | None
+    asked: dict[str, Any]
+    metadata: Any
+    """What the request gave to go back with it."""
+
+
+class Notice(NamedTuple):
+    """What a webhook is told, and the header that signs it."""
+
+    body: bytes
+    signature: str
+
+
 class Examples(NamedTuple):
     """What a dialect's answers look like, for the OpenAPI document."""
 
@@ -105,6 +126,10 @@ class Dialect(NamedTuple):
     examples: Examples
     stream: Stream | None = None
     """How it streams, if it does."""
+    accepted: Callable[[str, str], Answer] | None = None
+    """A job and the request's id to the answer of a request that is delivered later, if it has that."""
+    notice: Callable[[Ended], Notice] | None = None
+    """What a webhook is told, if it has webhooks."""
     inline: Callable[[bytes], Inline] | None = None
     """How it reads JSON in place of a form, if it does; raises BadRequest."""
 

@@ -20,7 +20,19 @@ from starlette.requests import ClientDisconnect
 import dalston
 from dalston.dialects import spoken
 from dalston.errors import BadRequest, Limited, Unauthorized, Unavailable
-from dalston.gateway import elevenlabs, events, fleet, keys, metrics, models, numbered, openai, transcriptions
+from dalston.gateway import (
+    elevenlabs,
+    elevenlabs_webhooks,
+    events,
+    fleet,
+    keys,
+    metrics,
+    models,
+    numbered,
+    openai,
+    transcriptions,
+    webhooks,
+)
 from dalston.gateway.access import authenticated
 from dalston.gateway.native import error_json
 from dalston.gateway.numbered import Numbered
@@ -60,7 +72,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Numbered)
     app.state.metrics = metrics.Metrics()
     app.add_middleware(metrics.Watched, metrics=app.state.metrics)
-    for part in (transcriptions, elevenlabs, openai, models, keys, fleet, events, metrics):
+    for part in (
+        transcriptions,
+        elevenlabs,
+        elevenlabs_webhooks,
+        openai,
+        models,
+        keys,
+        webhooks,
+        fleet,
+        events,
+        metrics,
+    ):
         app.include_router(part.router)
     for kind in (
         DalstonError,

@@ -57,6 +57,10 @@ KEY = {
     "scopes": ["transcribe"],
     "created_at": "2026-11-25T06:12:32.422Z",
 }
+WEBHOOK = {"id": "5e0f6ad1b2c35e0f6ad1", "owner": "local", "name": "the shop", "url": "https://shop.example/said",
+           "created_at": "2026-11-25T06:12:32.422Z", "retry": True}  # fmt: skip
+DELIVERY = {"id": f"{ID}:direct", "job": ID, "webhook": "direct", "state": "delivered", "attempts": 1, 
+            "status": 200, "at": "2026-11-25T06:12:33.279Z"}  # fmt: skip
 NOT_RUNNING = {"code": "not_found", "message": f"There is no job {ID}."}
 FAILED = {
     "code": "engine_error",
@@ -74,6 +78,12 @@ ALL: dict[str, Any] = {
              "audio_seconds_ahead": 512.4},
     "DeadLetters": {"dead_letters": [{"job": ID, "task": f"{ID}.transcribe", "engine": "faster-whisper",
                                       "at": "2026-11-25T06:12:33.279Z", "error": FAILED}]},
+    "Webhook": WEBHOOK,
+    "Webhooks": {"webhooks": [WEBHOOK]},
+    "NewWebhook": WEBHOOK | {"secret": "wsec_…"},
+    "Secret": {"secret": "wsec_…"},
+    "Delivery": DELIVERY,
+    "Deliveries": {"deliveries": [DELIVERY]},
     "Keys": {"keys": [KEY]},
     "NewKey": KEY | {"secret": "dk_…"},
     "Status": {"status": "ok"},

@@ -13,7 +13,7 @@ from fastapi import Request
 from msgspec import Raw, Struct
 
 from dalston.dialects.base import Inline
-from dalston.errors import BadField, UploadTooLarge
+from dalston.errors import BadField, BadRequest, UploadTooLarge
 from dalston.gateway import native
 from dalston.gateway.access import Caller
 from dalston.gateway.state import State
@@ -22,6 +22,7 @@ from dalston.orchestrator.plan import plan
 from dalston.request import TranscribeRequest
 from dalston.store.files import JobFile, Source
 from dalston.store.jobs import Job, new_id
+from dalston.store.webhooks import Notify, Webhooks
 
 INLINE_BYTES = 64_000_000
 
@@ -59,7 +60,13 @@ async def received(
 
 
 async def accepted(
-    request: Request, came: Received, asked: TranscribeRequest, url: str | None = None, *, keep: bool = True
+    request: Request,
+    came: Received,
+    asked: TranscribeRequest,
+    url: str | None = None,
+    *,
+    keep: bool = True,
+    notify: Notify | None = None,
 ) -> JobFile:
     """The job, planned and made durable; raises what says why nothing alive can do it.
 
@@ -67,6 +74,8 @@ async def accepted(
     """
     state = State.of(request)
     _refuse_none(came.upload.source, url)
+    if notify is not None:
+        await asyncio.to_thread(_refuse_nobody, state, Caller.of(request), notify)
     made = plan(came.job, asked, await state.fleet.cards())
     if isinstance(made, DalstonError):
         made = plan(came.job, asked, await state.fleet.cards(fresh=True))
@@ -83,6 +92,7 @@ async def accepted(
         asked.priority == "high",
         trace=native.trace_of(request.headers.get("traceparent", "")),
         keep=keep,
+        notify=notify,
     )
     await asyncio.to_thread(state.files.accept, file)
     return file
@@ -95,6 +105,19 @@ def _refuse_none(source: Source | None, url: str | None) -> None:
     if source is None and url is None:
         told = "The form has no file: put the recording in the field `file`."
         raise BadField("file", told, kind="missing", code="no_file", status=400)
+
+
+def _refuse_nobody(state: State, caller: Caller, notify: Notify) -> None:
+    """Raise NotFound or BadRequest when there is no such webhook, or none at all."""
+    webhooks = Webhooks(state.settings.folder)
+    if notify.url is not None:
+        from dalston.outside import checked
+
+        checked(notify.url)
+    elif notify.webhook is not None:
+        webhooks.get(caller.owner, notify.webhook)
+    elif not any(one.told for one in webhooks.all(caller.owner)):
+        raise BadRequest("No webhook is registered, so nobody would be told.", code="no_webhook")
 
 
 async def _fetched(state: State, upload: Upload, url: str) -> Source:

@@ -16,12 +16,15 @@ from dalston.exports import FORMATS, ExportOptions
 from dalston.request import TranscribeRequest
 from dalston.store.jobs import Job, StageResult
 from dalston.store.letters import Letter
+from dalston.store.webhooks import Notify
 
-NATIVE_ONLY = {"wait", "format", "speaker_detection", "priority", "source_url"}
+NATIVE_ONLY = {"wait", "format", "speaker_detection", "priority", "source_url", "webhook_url", "webhook_id"}
 """Fields that no other dialect has."""
 
 ONCE = NATIVE_ONLY | {"model", "language", "word_timestamps"}
 """Fields that are not an engine's options, which may be lists."""
+TIMES = ("created_at", "finished_at", "succeeded_at", "failed_at", "at")
+METADATA_BYTES = 16_384
 SHAPES = ("json", "verbose", *FORMATS)
 """json: the job with its transcript · verbose: also what was asked and found · else the transcript alone."""
 _TRACE = re.compile("(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
@@ -38,6 +41,8 @@ class Submission(NamedTuple):
     """The shape of the answer then."""
     url: str | None = None
     """Where the recording is, in place of `file`."""
+    notify: Notify | None = None
+    """Whom the job tells of its end."""
 
 
 def export_options(query: Mapping[str, str]) -> ExportOptions:
@@ -65,6 +70,7 @@ def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
     wait, format = truth("wait", values.pop("wait", "false")), _one_of(values, "format", *SHAPES)
     if format != "json" and not wait:
         raise BadRequest("`format` needs `wait=true`; without, ask for it when you read the job.")
+    notify = _notify_of(values)
     words, url = values.pop("word_timestamps", None), values.pop("source_url", None)
     asked = TranscribeRequest(
         model=values.pop("model", None) or None,
@@ -74,7 +80,26 @@ def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
         priority=_one_of(values, "priority", "normal", "high"),
         options=values,
     )
-    return Submission(asked, wait, format, url or None)
+    return Submission(asked, wait, format, url or None, notify)
+
+
+def _notify_of(values: dict[str, Any]) -> Notify | None:
+    """The fields about webhooks taken out of `values`; raises BadRequest."""
+    url, id, metadata = (values.pop(f"webhook_{name}", None) or None for name in ("url", "id", "metadata"))
+    if url is None and id is None:
+        if metadata is not None:
+            raise BadRequest("`webhook_metadata` needs `webhook_url` or `webhook_id`.", code="invalid_option")
+        return None
+    if url is not None and id is not None:
+        raise BadRequest("Give `webhook_url` or `webhook_id`, not both.", code="invalid_option")
+    try:
+        known = msgspec.json.decode(metadata or "{}", type=dict[str, Any])
+    except (msgspec.MsgspecError, TypeError):
+        known = None
+    if known is None or len(metadata or "") > METADATA_BYTES:
+        told = f"`webhook_metadata` is a JSON object of at most {METADATA_BYTES} bytes."
+        raise BadRequest(told, code="invalid_option")
+    return Notify("native", id, url, None if metadata is None else Raw(msgspec.json.encode(known)))
 
 
 def _one_of(values: dict[str, Any], name: str, *known: str) -> Any:
@@ -114,6 +139,11 @@ def job_json(job: Job, transcript: bytes | None = None, more: Mapping[str, Raw] 
 def stage_json(job: str, results: list[StageResult]) -> bytes:
     """What a stage's tasks have left so far."""
     return msgspec.json.encode({"id": job, "tasks": results})
+
+
+def times(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields with their times as RFC 3339."""
+    return {name: _rfc3339(value) if name in TIMES else value for name, value in fields.items()}
 
 
 def letter(letter: Letter) -> dict[str, Any]:

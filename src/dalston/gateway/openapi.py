@@ -17,25 +17,28 @@ from dalston.dialects.base import Dialect
 from dalston.docstrings import of_fields
 from dalston.exports import FORMATS, ExportOptions
 from dalston.gateway import examples
+from dalston.gateway.native import TIMES
 from dalston.request import TranscribeRequest
 from dalston.store.access_keys import AccessKey
+from dalston.store.deliveries import Delivery
 from dalston.store.events import Change
 from dalston.store.fleet import Instance
 from dalston.store.jobs import Job, StageResult
 from dalston.store.letters import Letter
 from dalston.store.load import Load
+from dalston.store.webhooks import Webhook
 
 TYPES: tuple[type[Struct], ...] = (
     *(Job, Transcript, Media, StageResult, TranscribeRequest),
-    *(Card, Instance, Load, Letter, Change, AccessKey),
+    *(Card, Instance, Load, Letter, Change, AccessKey, Webhook, Delivery),
 )
 VENDORS = {"type": ["object", "array"], "description": "As the vendor documents it"}
-TIMES = ("created_at", "finished_at", "at")
 TAGS = [
     {"name": "transcriptions", "description": "Recordings in, transcripts out"},
     {"name": "elevenlabs", "description": "ElevenLabs' API"},
     {"name": "openai", "description": "OpenAI's API"},
     {"name": "models", "description": "Names of models, in both vendors' shapes"},
+    {"name": "webhooks", "description": "Who is told when jobs end"},
     {"name": "keys", "description": "Who may call"},
     {"name": "engines", "description": "What does the work"},
     {"name": "events", "description": "What changes, as it changes"},
@@ -145,6 +148,9 @@ def schemas() -> dict[str, Any]:
     job["description"] = (
         "A job; the transcript's fields appear once it is completed. What was not measured is absent."
     )
+    webhook = found.pop("Webhook")
+    webhook["properties"].pop("secret")
+    webhook["required"] = [name for name in webhook["required"] if name != "secret"]
     engine = found.pop("Card")
     engine["properties"]["instances"] = _list("Instance")
     found["Load"]["properties"]["capacity"] = {"type": "integer", "description": "Tasks worked on at once"}
@@ -154,6 +160,12 @@ def schemas() -> dict[str, Any]:
         "Stage": _object(id={"type": "string"}, tasks=_list("StageResult")),
         "Engines": _object(engines=_list("Engine")),
         "DeadLetters": _object(dead_letters=_list("Letter")),
+        "Webhook": webhook,
+        "Webhooks": _object(webhooks=_list("Webhook")),
+        "NewWebhook": _object(**webhook["properties"], secret={"type": "string"}),
+        "Secret": _object(secret={"type": "string"}),
+        "Delivery": _object(id={"type": "string"}, **found["Delivery"]["properties"]),
+        "Deliveries": _object(deliveries=_list("Delivery")),
         "Keys": _object(keys=_list("AccessKey")),
         "NewKey": _object(**found["AccessKey"]["properties"], secret={"type": "string"}),
         "Status": _object(status={"type": "string"}),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 from dalston_engine.types import Transcript
 from fastapi import Request, Response
+from msgspec import Raw
 
 from dalston.dialects.base import Answer, Dialect, Finished, Submission
 from dalston.errors import BadRequest, Conflict
@@ -15,6 +16,7 @@ from dalston.gateway.intake import Received, accepted, ended
 from dalston.gateway.state import State
 from dalston.request import TranscribeRequest
 from dalston.store.files import Files, JobFile
+from dalston.store.webhooks import Notify
 
 
 class Taken(NamedTuple):
@@ -28,10 +30,9 @@ async def taken(request: Request, dialect: Dialect, came: Received) -> Taken:
     """The job that a form asks for, accepted; raises in words of the dialect's fields."""
     submission = dialect.submission(came.fields, State.of(request).settings.names)
     try:
-        return Taken(
-            await accepted(request, came, submission.request, submission.url, keep=submission.keep),
-            submission,
-        )
+        file = await accepted(request, came, submission.request, submission.url,
+                              keep=submission.keep, notify=_notify(dialect, submission))  # fmt: skip
+        return Taken(file, submission)
     except BadRequest as error:
         if error.code != "unknown_model":
             raise
@@ -39,10 +40,19 @@ async def taken(request: Request, dialect: Dialect, came: Received) -> Taken:
         raise BadRequest(told, code=error.code, status=error.status) from None
 
 
+def _notify(dialect: Dialect, submission: Submission) -> Notify | None:
+    if not submission.later:
+        return None
+    metadata = None if submission.metadata is None else Raw(msgspec.json.encode(submission.metadata))
+    return Notify(dialect.name, submission.webhook, None, metadata)
+
+
 async def answered(request: Request, dialect: Dialect, what: Taken) -> Response:
     """What the form asks for, once it is done."""
     state, job = State.of(request), what.file.id
     await state.jobs.submit(what.file)
+    if what.submission.later and dialect.accepted:
+        return sent(dialect.accepted(job, request.scope["request_id"]))
     await ended(state, job)
     answer = await told(state, dialect, job, what.submission.request)
     if not what.submission.keep:

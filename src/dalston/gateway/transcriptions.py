@@ -37,6 +37,9 @@ _FORM = {
     "properties": {
         "file": {"type": "string", "format": "binary", "description": "Audio or video"},
         "source_url": {"type": "string", "description": "In place of `file`: where it is, http or https"},
+        "webhook_url": {"type": "string", "description": "Who is told of the job's end"},
+        "webhook_id": {"type": "string", "description": "Or the webhook that is"},
+        "webhook_metadata": {"type": "string", "description": "A JSON object that goes back with it"},
         "model": {"type": "string", "description": "A model id, or an engine's id"},
         "language": {"type": "string", "description": "ISO 639-1; detected when absent"},
         "speaker_detection": {
@@ -73,8 +76,8 @@ async def submit(request: Request) -> Response:
             what = await taken(request, SHARED, came)
         else:
             request.scope["dialect"] = what = None
-            asked, wait, format, url = native.submission_of(came.fields)
-            file = await accepted(request, came, asked, url)
+            asked, wait, format, url, notify = native.submission_of(came.fields)
+            file = await accepted(request, came, asked, url, notify=notify)
     if what is not None:
         tell = streamed if what.submission.request.stream else answered
         return await tell(request, SHARED, what)

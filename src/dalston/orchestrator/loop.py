@@ -19,6 +19,7 @@ from dalston_engine.types import Media
 from redis.exceptions import ResponseError
 
 from dalston.orchestrator.growth import grown
+from dalston.orchestrator.notices import Notices
 from dalston.orchestrator.upkeep import LEASE_MS, Upkeep, replan
 from dalston.store.client import BLOCK_MS, Client, end_if_cancelled
 from dalston.store.files import Files
@@ -34,8 +35,10 @@ BATCH = 16
 class Orchestrator:
     """One orchestrator at work."""
 
-    def __init__(self, redis: Client, files: Files, jobs: Jobs, absent_s: int) -> None:
-        self.redis, self.files, self.jobs = redis, files, jobs
+    def __init__(
+        self, redis: Client, files: Files, jobs: Jobs, absent_s: int, notices: Notices | None = None
+    ) -> None:
+        self.redis, self.files, self.jobs, self.notices = redis, files, jobs, notices
         self.upkeep = Upkeep(redis, files, jobs, absent_s)
         self.name = secrets.token_hex(4)
 
@@ -47,6 +50,8 @@ class Orchestrator:
             loops.create_task(self._patiently(self.upkeep.sweep))
             loops.create_task(self._patiently(self.upkeep.look_after))
             loops.create_task(self._patiently(self.upkeep.make_space))
+            if self.notices is not None:
+                loops.create_task(self._patiently(self.notices.deliver))
 
     async def grow(self, job: str, task: str) -> None:
         """Put a settled task's findings into its job's plan. Idempotent."""

@@ -4,6 +4,7 @@ jobs/{job}/source, source.*  the upload
 jobs/{job}/job.json         `JobFile`: owner, request, plan, and at the end the outcome
 jobs/{job}/{task}.{token}*   what an attempt left, written by engines
 jobs/{job}/transcript.json  the published result
+jobs/{job}/webhooks.json    who was told of it
 trash/{job}.{random}/       deleted, about to be purged
 """
 
@@ -23,6 +24,8 @@ from pathlib import Path
 import msgspec
 from dalston_engine.errors import ErrorRecord
 from msgspec import Raw, Struct, field
+
+from dalston.store.webhooks import Notify
 
 LOCK_S = 2.0
 """How long to wait for somebody else who changes a job."""
@@ -101,6 +104,8 @@ class JobFile(Struct, omit_defaults=True):
     """The `traceparent` (W3C) of the request, if it carried one."""
     keep: bool = True
     """False: its files go soon after it has ended."""
+    notify: Notify | None = None
+    """Whom it tells of its end."""
 
 
 class Damaged(OSError):
@@ -184,6 +189,16 @@ class Files:
     def result(self, job: str, artifact: str) -> bytes | None:
         """What a settled attempt returned, as JSON, or None."""
         return _read(f"{self.jobs}/{job}/{artifact}.json") if artifact else None
+
+    def note(self, job: str, name: str) -> bytes | None:
+        """What else is kept with a job by that name, as JSON, or None."""
+        return _read(f"{self.jobs}/{job}/{name}.json")
+
+    def write_note(self, job: str, name: str, content: bytes) -> None:
+        """Keep something else with a job, if it is still there."""
+        with self._alone(job):
+            if (self.jobs / job / "job.json").exists():
+                _write(self.jobs / job, {f"{name}.json": content})
 
     def remove(self, job: str, ended: int | None = None) -> None:
         """Put a job's folder into the trash: gone at once for all who look, whatever is in it.

@@ -22,6 +22,7 @@ from dalston_engine.stages import STAGES
 from msgspec import Raw, Struct, field
 
 from dalston.errors import Conflict, JobDamaged, NotFound, Unavailable
+from dalston.store import deliveries
 from dalston.store.client import Client
 from dalston.store.ending import Verdict, conclude
 from dalston.store.events import Events
@@ -36,6 +37,8 @@ REREAD_S = 5.0
 AGAIN_S = 0.5
 EPHEMERAL_S = 600
 """How long a job that nobody wants kept stays, if whoever was to be answered is gone."""
+DELIVERED_S = 86_400
+"""How long one stays that is yet to be delivered."""
 CHUNK = 4
 """How many jobs one thread publishes."""
 UNREADABLE = (NotFound, JobDamaged, OSError)
@@ -239,6 +242,8 @@ class Jobs:
         )
         verdicts = [verdict for chunk in concluded for verdict in chunk]
         await run_all(FINISH, self.redis, [self._last(v.file) for v in verdicts if v.what == "finish"])
+        tell = [v.file.id for v in verdicts if v.what == "finish" and v.file and v.file.notify]
+        await deliveries.queue(self.redis, tell)
         for verdict in verdicts:
             await self._otherwise(verdict)
         return {verdict.job: verdict.error for verdict in verdicts if verdict.error}
@@ -259,7 +264,12 @@ class Jobs:
         assert file.outcome is not None
         error = msgspec.json.encode(file.outcome.error).decode() if file.outcome.error else None
         return {"job": file.id, "run": file.run, "state": file.outcome.state, "error": error,
-                "keep": self.keep, "retention": self.retention if file.keep else EPHEMERAL_S}  # fmt: skip
+                "keep": self.keep, "retention": self._retention(file)}  # fmt: skip
+
+    def _retention(self, file: JobFile) -> int | None:
+        if file.keep:
+            return self.retention
+        return EPHEMERAL_S if file.notify is None else DELIVERED_S
 
     def _file(self, job: str) -> JobFile:
         try:

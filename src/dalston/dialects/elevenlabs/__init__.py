@@ -9,5 +9,8 @@ from dalston.dialects.elevenlabs.examples import EXAMPLES
 from dalston.dialects.elevenlabs.form import MODELS, Form
 from dalston.dialects.elevenlabs.models import models
 from dalston.dialects.elevenlabs.request import submission
+from dalston.dialects.elevenlabs.webhooks import accepted, notice
 
-ELEVENLABS = Dialect("elevenlabs", Form, submission, answer, error, models, "detail", MODELS, EXAMPLES)
+ELEVENLABS = Dialect(
+    "elevenlabs", Form, submission, answer, error, models, "detail", MODELS, EXAMPLES, None, accepted, notice
+)

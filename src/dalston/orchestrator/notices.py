@@ -1,0 +1,168 @@
+"""Telling webhooks: takes what is due, signs it, sends it, and tries again for hours."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import random
+import time
+from typing import NamedTuple
+
+import msgspec
+from dalston_engine.types import Transcript
+
+from dalston.dialects import DIALECTS
+from dalston.dialects.base import Ended, Notice
+from dalston.orchestrator.native_notice import notice as native
+from dalston.outside import Outside, SourceRefused, SourceUnreachable
+from dalston.request import TranscribeRequest
+from dalston.store.client import Client
+from dalston.store.deliveries import DIRECT, Delivery, done, due, queue, record, recorded
+from dalston.store.files import Files, JobFile
+from dalston.store.webhooks import Webhook, Webhooks
+
+log = logging.getLogger("dalston.webhooks")
+
+REST_S, TIMEOUT_S = 0.5, 10.0
+AT_ONCE = 16
+AGAIN = {408, 425, 429}
+
+
+class Target(NamedTuple):
+    """Where a delivery goes."""
+
+    url: str
+    secret: str
+    headers: dict[str, str]
+    webhook: Webhook | None
+
+
+class Notices:
+    """One orchestrator's deliveries."""
+
+    def __init__(
+        self, redis: Client, files: Files, webhooks: Webhooks, outside: Outside, pauses: list[int]
+    ) -> None:
+        self.redis, self.files, self.webhooks = redis, files, webhooks
+        self.outside, self.pauses = outside, pauses
+
+    async def deliver(self) -> float:
+        """Make the deliveries that are due; seconds to rest."""
+        found = await due(self.redis, AT_ONCE)
+        await asyncio.gather(*(self._one(id) for id in found))
+        return 0 if len(found) == AT_ONCE else REST_S
+
+    async def _one(self, id: str) -> None:
+        job, _, name = id.partition(":")
+        file = await asyncio.to_thread(self.files.read, job)
+        if file is None or file.outcome is None or file.notify is None:
+            return await done(self.redis, id)
+        if not name:
+            return await self._spread(file)
+        known = await asyncio.to_thread(recorded, self.files, job) or {}
+        delivery, target = known.get(name), await asyncio.to_thread(self._target, file, name)
+        if delivery is None or delivery.state != "pending":
+            return await done(self.redis, id)
+        if target is None:
+            delivery.state = "dropped"
+            await self._note(delivery)
+            return await done(self.redis, id)
+        await self._attempt(file, delivery, target)
+
+    async def _spread(self, file: JobFile) -> None:
+        """Find out whom a job tells, and have each told."""
+        assert file.notify is not None
+        if file.notify.url is not None:
+            names = [DIRECT]
+        elif file.notify.webhook is not None:
+            names = [file.notify.webhook]
+        else:
+            everyone = await asyncio.to_thread(self.webhooks.all, file.owner)
+            names = [one.id for one in everyone if one.told]
+        if await asyncio.to_thread(recorded, self.files, file.id) is None:
+            fresh = {name: Delivery(file.id, name) for name in names}
+            await asyncio.to_thread(record, self.files, file.id, fresh)
+        await queue(self.redis, [f"{file.id}:{name}" for name in names])
+        await done(self.redis, file.id)
+
+    async def _attempt(self, file: JobFile, delivery: Delivery, target: Target) -> None:
+        delivery.attempts, delivery.at = delivery.attempts + 1, time.time()
+        delivery.status, delivery.error, later = await self._sent(file, delivery, target)
+        good = delivery.status is not None and 200 <= delivery.status < 300
+        if target.webhook is not None:
+            await asyncio.to_thread(self.webhooks.write, target.webhook.noted(good, delivery.status))
+        if good:
+            delivery.state = "delivered"
+        elif not self._again(delivery, target):
+            delivery.state = "dead"
+            log.warning(
+                "job %s: %s is given up after %d attempts", file.id, delivery.webhook, delivery.attempts
+            )
+        await self._note(delivery)
+        if delivery.state == "pending":
+            pause = max(self.pauses[delivery.attempts - 1] * random.uniform(0.9, 1.1), later)
+            await queue(self.redis, [delivery.id], pause, again=True)
+        else:
+            await done(self.redis, delivery.id, delivery.at if delivery.state == "dead" else None)
+
+    def _again(self, delivery: Delivery, target: Target) -> bool:
+        if delivery.attempts > len(self.pauses) or (target.webhook and not target.webhook.retry):
+            return False
+        return delivery.status is None or delivery.status >= 500 or delivery.status in AGAIN
+
+    async def _sent(
+        self, file: JobFile, delivery: Delivery, target: Target
+    ) -> tuple[int | None, str | None, float]:
+        """The answer's status, or why there is none; and how long it asks to wait."""
+        notice = await asyncio.to_thread(self._notice, file)
+        stamp = str(int(time.time()))
+        signed = hmac.new(
+            target.secret.encode(), f"{stamp}.".encode() + notice.body, hashlib.sha256
+        ).hexdigest()
+        headers = target.headers | {
+            "Content-Type": "application/json",
+            notice.signature: f"t={stamp},v0={signed}",
+            "Dalston-Delivery": delivery.id,
+        }
+        try:
+            async with (
+                asyncio.timeout(TIMEOUT_S),
+                self.outside.call("POST", target.url, headers, notice.body, seconds=TIMEOUT_S) as reply,
+            ):
+                after = reply.headers.get("retry-after", "")
+                return reply.status, None, min(float(after), 3600.0) if after.isdecimal() else 0.0
+        except (SourceRefused, SourceUnreachable) as error:
+            return None, error.message, 0.0
+        except TimeoutError:
+            return None, f"There was no answer within {TIMEOUT_S:g} s.", 0.0
+
+    def _notice(self, file: JobFile) -> Notice:
+        assert file.outcome is not None
+        assert file.notify is not None
+        content = self.files.transcript(file.id) if file.outcome.state == "completed" else None
+        transcript = None if content is None else msgspec.json.decode(content, type=Transcript)
+        asked = msgspec.json.decode(file.request, type=TranscribeRequest).answer
+        metadata = None if file.notify.metadata is None else msgspec.json.decode(file.notify.metadata)
+        outcome = file.outcome
+        ended = Ended(file.id, outcome.state, outcome.finished_at, transcript, outcome.error, asked, metadata)
+        dialect = DIALECTS.get(file.notify.dialect)
+        return dialect.notice(ended) if dialect is not None and dialect.notice else native(ended)
+
+    def _target(self, file: JobFile, name: str) -> Target | None:
+        """Where a delivery goes now; None when the webhook is gone or disabled."""
+        if name == DIRECT and file.notify is not None and file.notify.url is not None:
+            return Target(file.notify.url, self.webhooks.secret(file.owner), {}, None)
+        found = next((one for one in self.webhooks.all(file.owner) if one.id == name), None)
+        return Target(found.url, found.secret, found.headers, found) if found and found.told else None
+
+    async def _note(self, delivery: Delivery) -> None:
+        """Write down what became of a delivery, beside the others of its job."""
+        async with _LOCKS[hash(delivery.job) % len(_LOCKS)]:
+            known = await asyncio.to_thread(recorded, self.files, delivery.job) or {}
+            await asyncio.to_thread(record, self.files, delivery.job, known | {delivery.webhook: delivery})
+
+
+_LOCKS = [asyncio.Lock() for _ in range(64)]
+"""Deliveries of one job are written down one after the other."""
