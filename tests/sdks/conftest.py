@@ -46,7 +46,9 @@ class Sdk:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that all SDKs talk to."""
-    with serving(tmp_path_factory.mktemp("sdks"), ALL, DALSTON_MODEL_NAMES=NAMES) as running:
+    with serving(
+        tmp_path_factory.mktemp("sdks"), ALL, DALSTON_MODEL_NAMES=NAMES, DALSTON_ALLOW_ADDRESSES="127.0.0.1"
+    ) as running:
         yield running
 
 

@@ -99,7 +99,7 @@ def _notify_of(values: dict[str, Any]) -> Notify | None:
     if known is None or len(metadata or "") > METADATA_BYTES:
         told = f"`webhook_metadata` is a JSON object of at most {METADATA_BYTES} bytes."
         raise BadRequest(told, code="invalid_option")
-    return Notify("native", id, url, None if metadata is None else Raw(msgspec.json.encode(known)))
+    return Notify("native", id, url, None if metadata is None else known)
 
 
 def _one_of(values: dict[str, Any], name: str, *known: str) -> Any:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import msgspec
 from dalston_engine.types import Transcript
 from fastapi import Request, Response
-from msgspec import Raw
 
 from dalston.dialects.base import Answer, Dialect, Finished, Submission
 from dalston.errors import BadRequest, Conflict
@@ -43,8 +42,7 @@ async def taken(request: Request, dialect: Dialect, came: Received) -> Taken:
 def _notify(dialect: Dialect, submission: Submission) -> Notify | None:
     if not submission.later:
         return None
-    metadata = None if submission.metadata is None else Raw(msgspec.json.encode(submission.metadata))
-    return Notify(dialect.name, submission.webhook, None, metadata)
+    return Notify(dialect.name, submission.webhook, None, submission.metadata)
 
 
 async def answered(request: Request, dialect: Dialect, what: Taken) -> Response:

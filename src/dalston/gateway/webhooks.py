@@ -153,13 +153,16 @@ def of(request: Request) -> Webhooks:
 
 def shown(webhook: Webhook) -> dict[str, Any]:
     """A webhook as clients see it."""
-    fields: dict[str, Any] = msgspec.to_builtins(webhook)
-    return native.times({name: value for name, value in fields.items() if name != "secret"})
+    return native.times({name: value for name, value in _known(webhook).items() if name != "secret"})
 
 
 def _told(delivery: Delivery) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(delivery)
-    return native.times({"id": delivery.id} | fields)
+    return {"id": delivery.id} | native.times(_known(delivery))
+
+
+def _known(what: Struct) -> dict[str, Any]:
+    """What is known of it."""
+    return {name: value for name, value in msgspec.structs.asdict(what).items() if value is not None}
 
 
 async def _undelivered(state: State) -> list[str]:

@@ -144,9 +144,16 @@ class Notices:
         content = self.files.transcript(file.id) if file.outcome.state == "completed" else None
         transcript = None if content is None else msgspec.json.decode(content, type=Transcript)
         asked = msgspec.json.decode(file.request, type=TranscribeRequest).answer
-        metadata = None if file.notify.metadata is None else msgspec.json.decode(file.notify.metadata)
         outcome = file.outcome
-        ended = Ended(file.id, outcome.state, outcome.finished_at, transcript, outcome.error, asked, metadata)
+        ended = Ended(
+            file.id,
+            outcome.state,
+            outcome.finished_at,
+            transcript,
+            outcome.error,
+            asked,
+            file.notify.metadata,
+        )
         dialect = DIALECTS.get(file.notify.dialect)
         return dialect.notice(ended) if dialect is not None and dialect.notice else native(ended)
 

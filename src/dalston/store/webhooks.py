@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Meta, Struct, field
 
 from dalston.errors import BadRequest, NotFound
 
@@ -33,8 +33,8 @@ class Notify(Struct, omit_defaults=True):
     """The registered webhook; None: all that the owner has, if there is no `url`."""
     url: str | None = None
     """An address that is not registered."""
-    metadata: Raw | None = None
-    """JSON that goes back with it."""
+    metadata: Any = None
+    """What goes back with it."""
 
 
 class Webhook(Struct, omit_defaults=True):

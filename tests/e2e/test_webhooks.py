@@ -1,0 +1,185 @@
+"""Webhooks: told in the end, whatever happens in between."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from dalston_engine import keys
+from dalston_engine.queue import connect
+
+from dalston.local import valkey as embedded
+from tests.e2e.conftest import SCRIPTED, Server, serving
+from tests.receiver import Got, Receiver, receiving
+from tests.security import craft
+from tests.waiting import until
+
+WAIT_S = 30
+TOLERANCE_S = 1800
+
+
+@pytest.fixture(scope="module")
+def teller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that may call loopback and tries again soon."""
+    settings = {"DALSTON_ALLOW_ADDRESSES": "127.0.0.1", "DALSTON_WEBHOOK_RETRIES": "1s,1s"}
+    with serving(tmp_path_factory.mktemp("teller"), SCRIPTED, **settings) as server:
+        yield server
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Who is told."""
+    with receiving() as running:
+        yield running
+
+
+def genuine(got: Got, secret: str, now: float) -> bool:
+    """Whether a delivery is signed with a secret, not long ago; written from the vendor's description."""
+    parts = dict(part.split("=", 1) for part in got.headers["dalston-signature"].split(","))
+    if now - int(parts["t"]) > TOLERANCE_S:
+        return False
+    signed = hmac.new(secret.encode(), parts["t"].encode() + b"." + got.body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(signed, parts["v0"])
+
+
+def deliveries(server: Server, job: str) -> Any:
+    """What became of a job's deliveries."""
+    return server.client.get("/v1/webhooks/deliveries", params={"job": job}).json()["deliveries"]
+
+
+def state(server: Server, job: str) -> str:
+    """What became of a job's only delivery; `` while nothing is known."""
+    return "".join(one["state"] for one in deliveries(server, job))
+
+
+def test_an_address_is_told_of_a_jobs_end(teller: Server, receiver: Receiver) -> None:
+    metadata = json.dumps({"order": 7})
+    job = teller.submit(
+        craft.wav(), model="fake", webhook_url=receiver.url, webhook_metadata=metadata
+    ).json()["id"]
+    got = receiver.got.get(timeout=WAIT_S)
+    told = json.loads(got.body)
+    assert (told["type"], told["data"]["id"], told["metadata"]) == (
+        "transcription.completed",
+        job,
+        {"order": 7},
+    )
+    assert told["data"]["text"] == "a scripted answer"
+    secret = teller.client.get("/v1/webhooks/secret").json()["secret"]
+    assert genuine(got, secret, time.time())
+    assert not genuine(got, secret, time.time() + TOLERANCE_S + 5)
+    assert not genuine(got, "wsec_other", time.time())
+    assert not genuine(got._replace(body=got.body.replace(b"scripted", b"forged")), secret, time.time())
+    until(lambda: state(teller, job) == "delivered")
+    assert got.headers["dalston-delivery"] == deliveries(teller, job)[0]["id"]
+    assert "secret" not in teller.log.read_text()
+
+
+def test_a_failed_job_is_told_of_too(teller: Server, receiver: Receiver) -> None:
+    teller.submit(craft.wav(), model="fake", fail="bad_input", webhook_url=receiver.url)
+    told = json.loads(receiver.got.get(timeout=WAIT_S).body)
+    assert (told["type"], told["data"]["error"]["code"]) == ("transcription.failed", "invalid_input")
+
+
+def test_registered_webhooks_are_told_with_their_own_headers(teller: Server, receiver: Receiver) -> None:
+    made = teller.client.post(
+        "/v1/webhooks", json={"url": receiver.url, "name": "shop", "headers": {"X-Shop": "1"}}
+    )
+    hook = made.json()
+    assert made.status_code == 201
+    teller.submit(craft.wav(), model="fake", webhook_id=hook["id"])
+    got = receiver.got.get(timeout=WAIT_S)
+    assert got.headers["x-shop"] == "1"
+    assert genuine(got, hook["secret"], time.time())
+    listed = teller.client.get("/v1/webhooks").text
+    assert hook["id"] in listed
+    assert hook["secret"] not in listed
+    path = f"/v1/webhooks/{hook['id']}"
+    assert teller.client.patch(path, json={"disabled": True}).json()["disabled"]
+    job = teller.submit(craft.wav(), model="fake", webhook_id=hook["id"]).json()["id"]
+    until(lambda: state(teller, job) == "dropped")
+    assert teller.client.delete(path).status_code == 204
+    assert teller.submit(craft.wav(), model="fake", webhook_id=hook["id"]).status_code == 404
+    assert receiver.got.empty()
+
+
+def test_a_receiver_that_fails_is_told_again(teller: Server, receiver: Receiver) -> None:
+    receiver.statuses = [500, 429]
+    job = teller.submit(craft.wav(), model="fake", webhook_url=receiver.url).json()["id"]
+    bodies = {receiver.got.get(timeout=WAIT_S).body for _ in range(3)}
+    assert len(bodies) == 1
+    until(lambda: state(teller, job) == "delivered")
+    assert deliveries(teller, job)[0]["attempts"] == 3
+
+
+@pytest.mark.parametrize(("statuses", "attempts"), [([400], 1), ([302], 1), ([500] * 3, 3)], ids=str)
+def test_what_cannot_be_delivered_is_kept_and_replayed(
+    teller: Server, receiver: Receiver, statuses: list[int], attempts: int
+) -> None:
+    receiver.statuses = list(statuses)
+    job = teller.submit(craft.wav(), model="fake", webhook_url=receiver.url).json()["id"]
+    until(lambda: state(teller, job) == "dead", WAIT_S)
+    (given_up,) = deliveries(teller, job)
+    assert (given_up["attempts"], given_up["status"]) == (attempts, statuses[-1])
+    listed = teller.client.get("/v1/webhooks/deliveries").json()["deliveries"]
+    assert given_up["id"] in {one["id"] for one in listed}
+    assert teller.client.post(f"/v1/webhooks/deliveries/{given_up['id']}/replay").status_code == 202
+    until(lambda: state(teller, job) == "delivered")
+    assert teller.client.delete(f"/v1/audio/transcriptions/{job}").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [({"webhook_url": "ftp://x/"}, "source_refused"), ({"webhook_url": "http://u:p@x/"}, "source_refused"),
+     ({"webhook_id": "0" * 20}, "not_found"), ({"webhook_metadata": "{}"}, "invalid_option"),
+     ({"webhook_url": "http://a.example/", "webhook_metadata": "[1]"}, "invalid_option"),
+     ({"webhook_url": "http://a.example/", "webhook_id": "0" * 20}, "invalid_option")],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_be_told_is_refused_at_once(teller: Server, fields: dict[str, str], code: str) -> None:
+    answer = teller.submit(craft.wav(), model="fake", **fields)
+    assert 400 <= answer.status_code < 500
+    assert answer.json()["error"]["code"] == code
+
+
+def test_a_private_address_is_not_called(teller: Server) -> None:
+    job = teller.submit(craft.wav(), model="fake", webhook_url="http://10.255.255.1/").json()["id"]
+    until(lambda: bool(state(teller, job)) and deliveries(teller, job)[0]["attempts"] > 0)
+    assert "does not call" in deliveries(teller, job)[0]["error"]
+    teller.client.delete(f"/v1/audio/transcriptions/{job}")
+
+
+def test_an_orchestrator_that_is_killed_between_attempts_loses_nothing(
+    teller: Server, receiver: Receiver
+) -> None:
+    receiver.statuses = [503]
+    job = teller.submit(craft.wav(), model="fake", webhook_url=receiver.url).json()["id"]
+    receiver.got.get(timeout=WAIT_S)
+    until(lambda: state(teller, job) == "pending" and deliveries(teller, job)[0]["attempts"] == 1)
+    for process in psutil.Process(teller.process.pid).children(recursive=True):
+        if "dalston.orchestrator" in process.cmdline():
+            os.kill(process.pid, signal.SIGKILL)
+    receiver.got.get(timeout=WAIT_S)
+    until(lambda: state(teller, job) == "delivered", WAIT_S)
+
+
+def test_a_redis_that_forgot_brings_deliveries_back(teller: Server, receiver: Receiver) -> None:
+    receiver.statuses = [503]
+    job = teller.submit(craft.wav(), model="fake", webhook_url=receiver.url).json()["id"]
+    receiver.got.get(timeout=WAIT_S)
+    until(lambda: deliveries(teller, job)[0]["attempts"] == 1)
+    with connect(embedded.url(teller.data)) as redis:
+        redis.delete(keys.DELIVERIES())
+    for process in psutil.Process(teller.process.pid).children(recursive=True):
+        if "dalston.orchestrator" in process.cmdline():  # it compares Redis with the files when it starts
+            process.kill()
+    receiver.got.get(timeout=WAIT_S)
+    until(lambda: state(teller, job) == "delivered", WAIT_S)
