@@ -40,7 +40,8 @@ def test_a_transcript_is_had_as_text(
         assert answer.status_code == 200
         assert answer.headers["content-type"] == f"{kind}; charset=utf-8"
         assert answer.text.startswith(begin)
-        assert "some words" in answer.text
+        assert "some" in answer.text
+        assert "words" in answer.text
 
 
 def test_a_verbose_job_tells_what_was_asked_and_what_the_source_is(server: Server, meeting: Path) -> None:
@@ -56,11 +57,11 @@ def test_a_transcript_that_is_not_there_cannot_be_had(server: Server, meeting: P
     early = server.client.get(f"{PATH}/{job}", params={"format": "srt"})
     assert (early.status_code, early.json()["error"]["code"]) == (409, "no_transcript")
     assert server.client.get(f"{PATH}/{job}", params={"format": "verbose"}).json()["state"] != "completed"
-    assert server.client.get(f"{PATH}/{job}", params={"format": "pdf"}).status_code == 400
+    assert server.client.get(f"{PATH}/{job}", params={"format": "xml"}).status_code == 400
     assert server.client.get(f"{PATH}/{job}", params={"format": "srt", "wait": 20}).status_code == 200
 
 
-@pytest.mark.parametrize("fields", [{"format": "srt"}, {"format": "pdf", "wait": "true"}])
+@pytest.mark.parametrize("fields", [{"format": "srt"}, {"format": "xml", "wait": "true"}])
 def test_a_shape_that_cannot_be_given_is_refused(
     server: Server, meeting: Path, fields: dict[str, str]
 ) -> None:
