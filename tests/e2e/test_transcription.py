@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -121,6 +122,7 @@ def test_the_text_is_that_of_the_bare_library(server: Server, recordings: Path, 
     bare = subprocess.run(
         [whisper / ".venv/bin/python", "-c", BARE, weights, *wavs],
         check=True, capture_output=True, text=True,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},  # as the engine's manifest
     )  # fmt: skip
     for name, wav, line in zip(names, wavs, bare.stdout.splitlines(), strict=True):
         job = server.transcribed(wav, model="tiny.en", word_timestamps="false", temperature="0")
