@@ -122,7 +122,7 @@ def test_the_text_is_that_of_the_bare_library(server: Server, recordings: Path, 
     bare = subprocess.run(
         [whisper / ".venv/bin/python", "-c", BARE, weights, *wavs],
         check=True, capture_output=True, text=True,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},  # as the engine's manifest
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
     )  # fmt: skip
     for name, wav, line in zip(names, wavs, bare.stdout.splitlines(), strict=True):
         job = server.transcribed(wav, model="tiny.en", word_timestamps="false", temperature="0")
