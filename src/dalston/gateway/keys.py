@@ -35,7 +35,7 @@ async def list_keys(request: Request) -> Response:
 )
 async def make(request: Request) -> Response:
     """Make a key with a name, scopes and an owner."""
-    if int(request.headers.get("content-length", LIMIT)) > LIMIT:
+    if int(request.headers.get("content-length", LIMIT + 1)) > LIMIT:
         raise BadRequest("Send the key's name as JSON, with a content-length.")
     try:
         wanted = msgspec.json.decode(await request.body(), type=Wanted)
