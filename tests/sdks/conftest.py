@@ -65,8 +65,8 @@ def sdk(request: pytest.FixtureRequest, server: Server) -> Iterator[Sdk]:
 
 @contextlib.contextmanager
 def driver(language: str, url: str) -> Iterator[Sdk]:
-    """A driver for as long as the context lasts."""
-    command = environments.python() if language == "python" else environments.node()
+    """A driver for as long as the context lasts: `javascript`, or an environment of Python's."""
+    command = environments.node() if language == "javascript" else environments.python(language)
     if command is None:
         if os.environ.get("CI"):
             pytest.fail("node is missing")

@@ -19,21 +19,19 @@ FOLDER = HERE.parents[1] / ".sdks" / ("latest" if LATEST else "pinned")
 UV = str(Path(sys.executable).with_name("uv"))
 
 
-def python() -> list[str]:
-    """The command of the Python driver."""
-    folder, lock = FOLDER / "python", HERE / "python" / "requirements.lock"
-    interpreter = str(folder / "bin" / "python")
+def python(name: str = "python") -> list[str]:
+    """The command of a Python driver; `name` is the folder with its lock and its calls."""
+    source, folder = HERE / name, FOLDER / name
+    lock, interpreter = source / "requirements.lock", str(folder / "bin" / "python")
     if not _built(folder, lock):
         _run(UV, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
         if LATEST:
-            names = [
-                line.split("==")[0] for line in (HERE / "python" / "requirements.in").read_text().split()
-            ]
+            names = [line.split("==")[0] for line in (source / "requirements.in").read_text().split()]
             _run(UV, "pip", "install", "--quiet", "--upgrade", "--python", interpreter, *names)
         else:
             _run(UV, "pip", "sync", "--quiet", "--require-hashes", "--python", interpreter, str(lock))
         _stamp(folder, lock)
-    return [interpreter, str(HERE / "python" / "driver.py")]
+    return [interpreter, str(HERE / "driver.py"), str(source)]
 
 
 def node() -> list[str] | None:

@@ -1,7 +1,8 @@
-// Calls with the vendors' unmodified JavaScript SDKs: as driver.py, a JSON line in, a JSON line out.
+// Calls with unmodified JavaScript SDKs: as ../driver.py, a JSON line in, a JSON line out.
 import { createReadStream, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { basename } from "node:path";
+import { createElevenLabs } from "@ai-sdk/elevenlabs";
 import { ElevenLabsClient } from "@elevenlabs/elevenlabs-js";
 import OpenAI, { toFile } from "openai";
 
@@ -52,6 +53,20 @@ async function performed(told) {
   return { ok: eleven ? renamed(JSON.parse(JSON.stringify(answer ?? null)), snake) : answer };
 }
 
+// Vercel's SDK has no base URL: its `fetch` goes elsewhere.
+async function spoken(told) {
+  const provider = createElevenLabs({
+    apiKey: told.key,
+    fetch: (url, options) => fetch(url.replace("https://api.elevenlabs.io", told.url), options),
+  });
+  const answer = await provider.transcription(told.model).doGenerate({
+    audio: new Uint8Array(readFileSync(told.file)),
+    mediaType: "audio/wav",
+    providerOptions: { elevenlabs: told.args },
+  });
+  return { ok: { ...answer, response: answer.response.body } };
+}
+
 async function verified(told) {
   const client = new ElevenLabsClient({ apiKey: "k" });
   return { ok: await client.webhooks.constructEvent(told.body, told.signature, told.secret) };
@@ -62,9 +77,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   const told = JSON.parse(line);
   let said;
   try {
-    said = await ("signature" in told ? verified(told) : performed(told));
+    said = await ("signature" in told ? verified : told.vendor === "ai-sdk" ? spoken : performed)(told);
   } catch (error) {
-    const body = error.body ?? error.error ?? null;
+    const body = error.body ?? error.error ?? error.responseBody ?? null;
     said = { error: error.constructor.name, status: error.statusCode ?? error.status ?? null, body, text: error.message };
   }
   console.log(JSON.stringify(said));

@@ -1,20 +1,15 @@
-"""Calls with the vendors' unmodified Python SDKs: a JSON line in, a JSON line out.
-
-In: `vendor`, `url`, `key`, `call` (dotted), `args`, `file` (path) and `how` it is given. Out: `ok` with
-the answer and its `type`, or `error` with the exception's class, status and body.
-"""
+"""Calls with the vendors' unmodified Python SDKs."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from elevenlabs.client import ElevenLabs
 from openai import OpenAI
+
+PACKAGES = ("elevenlabs", "openai")
 
 
 def client(told: dict[str, Any]) -> Any:
@@ -48,6 +43,8 @@ def plain(answer: Any) -> Any:
 
 def performed(told: dict[str, Any]) -> dict[str, Any]:
     """One call and what came of it."""
+    if "signature" in told:
+        return verified(told)
     method: Any = client(told)
     for name in told["call"].split("."):
         method = getattr(method, name)
@@ -68,21 +65,3 @@ def verified(told: dict[str, Any]) -> dict[str, Any]:
         rawBody=told["body"], sig_header=told["signature"], secret=told["secret"]
     )
     return {"ok": event}
-
-
-def main() -> None:
-    print(
-        json.dumps({name: importlib.metadata.version(name) for name in ("elevenlabs", "openai")}), flush=True
-    )
-    for line in sys.stdin:
-        told = json.loads(line)
-        try:
-            said = verified(told) if "signature" in told else performed(told)
-        except Exception as error:
-            body = getattr(error, "body", None)
-            said = {"error": type(error).__name__, "status": getattr(error, "status_code", None),
-                    "body": plain(body), "text": str(error)}  # fmt: skip
-        print(json.dumps(said, default=str), flush=True)
-
-
-main()
