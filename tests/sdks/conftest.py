@@ -32,9 +32,16 @@ class Sdk:
         print(json.dumps(told), file=self.process.stdin, flush=True)
         return self._said()
 
-    def call(self, vendor: str, call: str, key: str = "any", **more: Any) -> Any:
+    def call(self, vendor: str, call: str, key: str | None = "any", **more: Any) -> Any:
         """A call of a vendor's SDK: `ok`, or `error`."""
         return self.ask({"vendor": vendor, "url": self.url, "key": key, "call": call} | more)
+
+    def named(self, vendor: str, call: str, key: str | None = "any", **names: Any) -> Any:
+        """A call whose one argument has a name in Python and only a place in JavaScript."""
+        told: dict[str, Any] = (
+            {"args": names} if self.language == "python" else {"positional": list(names.values())}
+        )
+        return self.call(vendor, call, key, **told)
 
     def _said(self) -> Any:
         assert self.process.stdout is not None
@@ -43,12 +50,22 @@ class Sdk:
         return json.loads(line)
 
 
+TURNS = "prepare,turns,final-merger"
+"""What only the scripted engine of these tests needs."""
+
+
+@contextlib.contextmanager
+def speaking(data: Path, engines: str, **settings: str) -> Iterator[Server]:
+    """A server that knows the scripted engine of these tests, for as long as the context lasts."""
+    with serving(data, engines, DALSTON_ENGINES_PATH=str(environments.engine()), **settings) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that all SDKs talk to."""
-    with serving(
-        tmp_path_factory.mktemp("sdks"), ALL, DALSTON_MODEL_NAMES=NAMES, DALSTON_ALLOW_ADDRESSES="127.0.0.1"
-    ) as running:
+    settings = {"DALSTON_MODEL_NAMES": NAMES, "DALSTON_ALLOW_ADDRESSES": "127.0.0.1"}
+    with speaking(tmp_path_factory.mktemp("sdks"), f"{ALL},turns", **settings) as running:
         yield running
 
 

@@ -26,7 +26,7 @@ def answered(calls: Any, told: dict[str, Any]) -> dict[str, Any]:
 
 def body(error: Exception) -> Any:
     """The answer's body as the client keeps it."""
-    found = getattr(error, "body", None)
+    found: Any = getattr(error, "body", None)
     return found.model_dump(mode="json") if hasattr(found, "model_dump") else found
 
 

@@ -51,6 +51,16 @@ def node() -> list[str] | None:
     return ["node", str(folder / "driver.mjs")]
 
 
+def engine() -> Path:
+    """The folder with the folder of the engine `turns`, whose environment stays between tests."""
+    folder = FOLDER.parent / "engines" / "turns"
+    folder.mkdir(parents=True, exist_ok=True)
+    locked = HERE.parents[1] / "engines" / "fake" / "requirements.lock"
+    for file in (locked, HERE / "engine" / "pyproject.toml", HERE / "engine" / "engine.py"):
+        shutil.copy(file, folder)
+    return folder.parent
+
+
 def _built(folder: Path, lock: Path) -> bool:
     stamp = folder / "stamp"
     return not LATEST and stamp.exists() and stamp.read_text() == _hash(lock)

@@ -62,7 +62,7 @@ async function spoken(told) {
   const answer = await provider.transcription(told.model).doGenerate({
     audio: new Uint8Array(readFileSync(told.file)),
     mediaType: "audio/wav",
-    providerOptions: { elevenlabs: told.args },
+    providerOptions: Object.keys(told.args).length ? { elevenlabs: told.args } : {},
   });
   return { ok: { ...answer, response: answer.response.body } };
 }

@@ -1,0 +1,90 @@
+"""A server that wants keys: what the SDKs make of its refusals, and tokens in place of keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dalston.store.access_keys import AccessKeys, Wanted
+from tests.sdks.conftest import LANGUAGES, TURNS, Sdk, driver, speaking
+from tests.sdks.test_elevenlabs import done
+
+MODEL = {"elevenlabs": {"model_id": "turns"}, "openai": {"model": "turns"}}
+CALLS = {"elevenlabs": "speech_to_text.convert", "openai": "audio.transcriptions.create"}
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def keyed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Sdk, str, str]]:
+    """A driver of such a server, and the keys of two people."""
+    data = tmp_path_factory.mktemp("keyed")
+    keys = [AccessKeys(data).make(Wanted(name))[1] for name in ("ann", "bob")]
+    with speaking(data, TURNS, DALSTON_KEYS="required") as server, driver(request.param, server.url) as sdk:
+        yield sdk, keys[0], keys[1]
+
+
+Keyed = tuple[Sdk, str, str]
+
+
+@pytest.mark.parametrize("vendor", CALLS)
+def test_a_key_opens(keyed: Keyed, mono: str, vendor: str) -> None:
+    sdk, ann, _ = keyed
+    assert done(sdk.call(vendor, CALLS[vendor], ann, file=mono, args=MODEL[vendor]))["text"]
+
+
+@pytest.mark.parametrize("vendor", CALLS)
+def test_another_key_does_not(keyed: Keyed, mono: str, vendor: str) -> None:
+    sdk, ann, _ = keyed
+    said = sdk.call(vendor, CALLS[vendor], ann[:-2] + "zz", file=mono, args=MODEL[vendor])
+    assert said["status"] == 401
+    inner = said["body"]["detail"] if vendor == "elevenlabs" else said["body"]
+    assert (inner["code"], bool(inner["message"])) == ("invalid_api_key", True)
+    if vendor == "openai":
+        assert (said["error"], inner["type"]) == ("AuthenticationError", "invalid_request_error")
+    else:
+        assert inner["status"] == "invalid_api_key"
+
+
+def test_a_transcript_is_its_owners(keyed: Keyed, mono: str) -> None:
+    sdk, ann, bob = keyed
+    call = "speech_to_text.transcripts.get"
+    told = done(sdk.call("elevenlabs", CALLS["elevenlabs"], ann, file=mono, args=MODEL["elevenlabs"]))
+    id = told["transcription_id"]
+    assert done(sdk.named("elevenlabs", call, ann, transcription_id=id))["text"] == told["text"]
+    said = sdk.named("elevenlabs", call, bob, transcription_id=id)
+    assert (said["error"], said["status"]) == ("NotFoundError", 404)
+    said = sdk.named("elevenlabs", call, "wrong", transcription_id=id)
+    assert (said["error"], said["status"]) == ("UnauthorizedError", 401)
+
+
+def test_a_token_opens_once_and_without_a_key(keyed: Keyed, mono: str) -> None:
+    sdk, ann, _ = keyed
+    token = done(sdk.named("elevenlabs", "tokens.single_use.create", ann, token_type="batch_scribe"))["token"]
+
+    none = None if sdk.language == "python" else ""  # it insists on one, if empty
+
+    def convert() -> Any:
+        args = MODEL["elevenlabs"] | {"token": token}
+        return sdk.call("elevenlabs", CALLS["elevenlabs"], none, file=mono, args=args)
+
+    assert done(convert())["text"]
+    said = convert()
+    assert (said["status"], said["body"]["detail"]["code"]) == (401, "invalid_api_key")
+    assert token not in json.dumps(said["body"])
+
+
+def test_a_token_for_what_there_is_not_is_refused(keyed: Keyed) -> None:
+    sdk, ann, _ = keyed
+    said = sdk.named("elevenlabs", "tokens.single_use.create", ann, token_type="tts_websocket")
+    assert (said["status"], said["body"]["detail"]["code"]) == (400, "unsupported_token")
+
+
+def test_models_want_a_key_too(keyed: Keyed) -> None:
+    sdk, ann, _ = keyed
+    assert done(sdk.call("openai", "models.list", ann))
+    assert sdk.call("openai", "models.list", "wrong")["error"] == "AuthenticationError"
+    assert sdk.call("elevenlabs", "models.list", "wrong")["status"] == 401
