@@ -25,7 +25,12 @@ def submission(fields: Fields, names: Names) -> Submission:
     form = forms.read(Form, fields)
     _refuse(form)
     _agree(form)
-    options = {"temperature": form.temperature, "seed": form.seed, "keyterms": form.keyterms or None}
+    options = {
+        "temperature": form.temperature,
+        "seed": form.seed,
+        "keyterms": form.keyterms or None,
+        "num_speakers": form.num_speakers,
+    }
     request = TranscribeRequest(
         model=mapped(form.model_id, MODELS, names),
         language=short("language_code", form.language_code) if form.language_code else None,
