@@ -15,7 +15,8 @@ from tests.sdks.test_elevenlabs import assert_chunk
 
 EDGE = "dalston-edge"
 UNSET = ("webhook_metadata", "entity_detection", "entity_redaction", "language_code", "num_speakers",
-         "diarize", "additional_formats", "temperature", "seed", "keyterms", "source_url", "webhook_id")  # fmt: skip
+         "diarize", "additional_formats", "temperature", "seed", "keyterms", "source_url",
+         "webhook_id")  # fmt: skip
 
 
 def part(name: str, content: bytes, filename: str = "", kind: str = "") -> bytes:
@@ -93,7 +94,8 @@ def test_entities_are_refused_however_they_are_asked_for(
 
 UNDOABLE = {"entity_redaction": "pii", "entity_redaction_mode": "redacted", "transcript_edit": "Shout.",
             "numbers_format": "words", "secondary_language_codes": "de", "use_speaker_library": "true",
-            "detect_speaker_roles": "true", "no_verbatim": "true", "diarization_threshold": "0.3"}  # fmt: skip
+            "detect_speaker_roles": "true", "no_verbatim": "true",
+            "diarization_threshold": "0.3"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", UNDOABLE)
@@ -116,7 +118,7 @@ def test_formats_come_as_json_with_or_without_its_type(server: Server, file: byt
     assert srt["content"].startswith("1\n00:00:00,000 --> ")
     assert (txt["requested_format"], txt["content"].strip()) == (
         "txt",
-        "good morning everybody\n\nthank you Ann",
+        "good morning everybody thank you Ann",
     )
 
 
