@@ -46,6 +46,8 @@ def assert_chunk(told: Any, timed: bool = True) -> None:
     if timed:
         assert all(0 <= word["start"] <= word["end"] for word in told["words"])
         assert all(one["start"] <= other["start"] for one, other in pairwise(told["words"]))
+        most = told.get("audio_duration_secs", math.inf) + 0.01
+        assert all(word["end"] <= most for word in told["words"])
 
 
 @pytest.mark.parametrize("how", ["handle", "bytes", "named"])

@@ -58,6 +58,22 @@ def test_logprobs_are_told(sdk: Sdk, clip: str) -> None:
     assert "".join(one["token"] for one in told["logprobs"]).strip() == told["text"]
 
 
+def test_hints_are_taken(sdk: Sdk, clip: str) -> None:
+    told = done(
+        create(sdk, clip, model="gpt-4o-transcribe", languages=["en"], keywords=["fellow", "Americans"])
+    )
+    assert recall(told["text"], JFK) > 0.9
+
+
+def test_answers_are_of_the_classes_that_the_sdk_has(sdk: Sdk, mono: str) -> None:
+    if sdk.language == "javascript":
+        pytest.skip("JavaScript has no classes of answers")
+    said = create(sdk, mono, model="turns", response_format="verbose_json")
+    assert (said["type"], said["ok"]["task"]) == ("TranscriptionVerbose", "transcribe")
+    assert create(sdk, mono, model="turns")["type"] == "Transcription"
+    assert create(sdk, mono, model="turns", response_format="text")["type"] == "str"
+
+
 @pytest.mark.parametrize(
     "strategy", ["auto", {"type": "server_vad", "threshold": 0.4, "silence_duration_ms": 500}]
 )
@@ -70,6 +86,14 @@ def test_a_stream_has_deltas_and_an_end(sdk: Sdk, clip: str) -> None:
     assert {event["type"] for event in events[:-1]} == {"transcript.text.delta"}
     assert events[-1]["type"] == "transcript.text.done"
     assert "".join(event["delta"] for event in events[:-1]) == events[-1]["text"]
+
+
+def test_a_stream_ends_with_logprobs(sdk: Sdk, clip: str) -> None:
+    last = done(create(sdk, clip, stream=True, include=["logprobs"]))[-1]
+    assert "".join(one["token"] for one in last["logprobs"]).strip() == last["text"]
+    assert all(
+        one["logprob"] <= 0 and bytes(one["bytes"]).decode() == one["token"] for one in last["logprobs"]
+    )
 
 
 def test_whisper_does_not_stream(sdk: Sdk, clip: str) -> None:
@@ -110,6 +134,25 @@ def test_models_are_listed_and_read(sdk: Sdk) -> None:
         ({"temperature": 1.5}, "BadRequestError", "temperature", "invalid_value"),
         ({"include": ["logprobs"], "response_format": "text"}, "BadRequestError", "include", "invalid_value"),
         ({"known_speaker_names": ["Ann"]}, "BadRequestError", "known_speaker_names", "unsupported_parameter"),
+        (
+            {"known_speaker_references": ["data:audio/wav;base64,AA=="]},
+            "BadRequestError",
+            "known_speaker_references",
+            "unsupported_parameter",
+        ),
+        ({"languages": ["en", "de"]}, "BadRequestError", "languages", "unsupported_value"),
+        (
+            {"timestamp_granularities": ["word"]},
+            "BadRequestError",
+            "timestamp_granularities",
+            "invalid_value",
+        ),
+        (
+            {"chunking_strategy": {"type": "server_vad", "threshold": 2}},
+            "BadRequestError",
+            "chunking_strategy",
+            "invalid_value",
+        ),
         ({"language": "klingon"}, "BadRequestError", "language", "invalid_value"),
         ({"response_format": "diarized_json"}, "UnprocessableEntityError", None, "unsupported_option"),
     ],

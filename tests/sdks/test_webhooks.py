@@ -59,6 +59,31 @@ def test_a_transcript_is_delivered_and_the_sdk_takes_it_for_genuine(
     removed(sdk, hook["webhook_id"])
 
 
+@pytest.mark.parametrize("given", [{"a": {"b": 1}}, '{"a":{"b":1}}', {}, None], ids=str)
+def test_metadata_come_back_however_they_are_given(
+    sdk: Sdk, mono: str, receiver: Receiver, given: Any
+) -> None:
+    hook = made(sdk, receiver.url)
+    more = {} if given is None else {"webhook_metadata": given}
+    done(convert(sdk, mono, model_id="turns", webhook=True, webhook_id=hook["webhook_id"], **more))
+    event = done(checked(sdk, receiver.got.get(timeout=60), hook["webhook_secret"]))
+    assert event["data"]["webhook_metadata"] == (json.loads(given) if isinstance(given, str) else given)
+    removed(sdk, hook["webhook_id"])
+
+
+def test_all_webhooks_are_told_of_channels_too(sdk: Sdk, stereo: str, receiver: Receiver) -> None:
+    hook = made(sdk, receiver.url)
+    accepted = convert(sdk, stereo, model_id="turns", webhook=True, use_multi_channel=True)
+    if sdk.language == "python":
+        assert accepted["type"] == "SpeechToTextWebhookResponseModel"
+    event = done(checked(sdk, receiver.got.get(timeout=60), hook["webhook_secret"]))
+    transcripts = event["data"]["transcription"]["transcripts"]
+    assert [one["channel_index"] for one in transcripts] == [0, 1]
+    for one in transcripts:
+        assert_chunk(one)
+    removed(sdk, hook["webhook_id"])
+
+
 def test_webhooks_are_listed_changed_and_deleted(sdk: Sdk, receiver: Receiver) -> None:
     hook = made(sdk, receiver.url)
     id = hook["webhook_id"]

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from dalston_engine import Audio, Character, Engine, Segment, Transcript, Word, serve
 
 TURNS = ("good morning everybody", "thank you Ann")
-PAUSE_S, STEP_S, PROBABILITY = 0.5, 0.02, 0.9
+PAUSE_S, STEP_S, PROBABILITY = 0.2, 0.02, 0.9
 
 
 class Turns(Engine):
@@ -25,7 +25,7 @@ class Turns(Engine):
         diarize: bool = False,
         num_speakers: int = 2,
     ) -> Generator[Segment, None, Transcript]:
-        """The second turn comes half a second after the first."""
+        """The second turn comes a fifth of a second after the first."""
         lines = [turn.split() for turn in TURNS]
         step = audio.duration / sum(map(len, lines))
         segments: list[Segment] = []
