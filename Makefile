@@ -15,8 +15,8 @@ demo: setup ## Transcribe the shipped recording through the whole server
 up: setup ## Run the server until Ctrl-C
 	$(BIN)/dalston up
 
-test: setup ## Run all tests
-	$(BIN)/python -m pytest
+test: setup ## Run all tests, or those in TESTS=…
+	$(BIN)/python -m pytest $(TESTS)
 
 chaos: setup ## Kill, freeze and cut off everything, for longer than `make test` does
 	DALSTON_CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/contract tests/security

@@ -17,6 +17,14 @@ from tests.sdks import environments
 
 VENDORS = ("elevenlabs", "openai")
 LANGUAGES = ("python", "javascript")
+VERSIONS: dict[str, str] = {}
+"""What has been driven."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell which versions the outcome is about."""
+    for name, version in sorted(VERSIONS.items()):
+        terminalreporter.write_line(f"driven: {name} {version}")
 
 
 class Sdk:
@@ -24,7 +32,7 @@ class Sdk:
 
     def __init__(self, process: subprocess.Popen[str], language: str, url: str) -> None:
         self.process, self.language, self.url = process, language, url
-        self.versions = self._said()
+        VERSIONS.update(self._said())
 
     def ask(self, told: dict[str, Any]) -> Any:
         """What came of one call."""

@@ -20,7 +20,10 @@ CALLS = {"elevenlabs": "speech_to_text.convert", "openai": "audio.transcriptions
 def keyed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Sdk, str, str]]:
-    """A driver of such a server, and the keys of two people."""
+    """A driver of such a server, and the keys of two people.
+
+    Each language has its own server: one shuts out whoever fails ten times in a minute.
+    """
     data = tmp_path_factory.mktemp("keyed")
     keys = [AccessKeys(data).make(Wanted(name))[1] for name in ("ann", "bob")]
     with speaking(data, TURNS, DALSTON_KEYS="required") as server, driver(request.param, server.url) as sdk:

@@ -6,7 +6,11 @@ import { createElevenLabs } from "@ai-sdk/elevenlabs";
 import { ElevenLabsClient } from "@elevenlabs/elevenlabs-js";
 import OpenAI, { toFile } from "openai";
 
-const versions = JSON.parse(readFileSync("package.json")).dependencies;
+const read = (path) => JSON.parse(readFileSync(path));
+const names = Object.keys(read("package.json").dependencies);
+const versions = Object.fromEntries(
+  names.map((name) => [`${name} (npm)`, read(`node_modules/${name}/package.json`).version]),
+);
 const camel = (name) => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
 const snake = (name) => name.replace(/[A-Z]/g, (letter) => "_" + letter.toLowerCase());
 const RAW = new Set(["webhookMetadata", "webhook_metadata"]);
