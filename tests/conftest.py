@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,18 @@ def _leaves_no_process() -> Iterator[None]:
     assert not _ports(this) - ports
 
 
-def _ports(process: psutil.Process) -> set[object]:
+def _ports(this: psutil.Process) -> set[object]:
+    """Where this process and its descendants listen."""
+    family = [this, *this.children(recursive=True)]
+    if sys.platform == "linux":  # one look at the machine's sockets is much quicker than one for each process
+        own = {process.pid for process in family}
+        return {
+            c.laddr for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid in own
+        }
     found: set[object] = set()
-    for one in [process, *process.children(recursive=True)]:
+    for one in family:
         with contextlib.suppress(psutil.Error):
-            found |= {c.laddr for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+            found |= {c.laddr for c in one.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     return found
 
 
