@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import DATA
 from tests.sdks.conftest import Sdk
 
 JFK = (
@@ -104,6 +105,18 @@ def test_channels_are_apart_or_together(sdk: Sdk, stereo: str) -> None:
     assert {word["channel_index"] for word in together["words"]} == {0, 1}
 
 
+def test_a_call_is_heard_on_both_channels(sdk: Sdk, clip: str) -> None:
+    lines = (DATA / "MANIFEST.jsonl").read_text().splitlines()
+    known = next(one for one in map(json.loads, lines) if one["audio"] == "dev_stereo_call.flac")
+    call, python = str(DATA / "dev_stereo_call.flac"), sdk.language == "python"
+    style = "separate" if python else "combined"
+    told = done(convert(sdk, call, use_multi_channel=True, multichannel_output_style=style))
+    words = [word for one in told["transcripts"] for word in one["words"]] if python else told["words"]
+    for channel, truth in enumerate(known["labels"]["channel_text"]):
+        heard = "".join(word["text"] for word in words if word["channel_index"] == channel)
+        assert recall(heard, " ".join(re.findall(r"[a-z']+", truth.lower()))) > 0.8
+
+
 def test_a_mono_recording_has_no_channels(sdk: Sdk, mono: str) -> None:
     assert_chunk(done(convert(sdk, mono, use_multi_channel=True)))
 
@@ -125,8 +138,11 @@ def test_a_transcript_is_read_again_and_deleted(sdk: Sdk, clip: str) -> None:
 
     assert done(ask("get")) == told
     done(ask("delete"))
-    said = ask("get")
-    assert (said["error"], said["status"]) == ("NotFoundError", 404)
+    for call in ("get", "delete"):
+        said = ask(call)
+        assert said["status"] == 404
+        assert said["body"]["detail"]["message"]
+    assert ask("get")["error"] == "NotFoundError"
 
 
 def test_nothing_is_kept_when_that_is_asked(sdk: Sdk, clip: str) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import Server
 from tests.receiver import Got, Receiver, receiving
 from tests.sdks.conftest import Sdk
 from tests.sdks.test_elevenlabs import assert_chunk, convert, done
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -21,9 +26,9 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-def made(sdk: Sdk, url: str) -> Any:
+def made(sdk: Sdk, url: str, **more: Any) -> Any:
     """A webhook, made with the SDK."""
-    settings = {"auth_type": "hmac", "name": "shop", "webhook_url": url}
+    settings = {"auth_type": "hmac", "name": "shop", "webhook_url": url} | more
     return done(sdk.call("elevenlabs", "webhooks.create", args={"settings": settings}))
 
 
@@ -33,6 +38,17 @@ def removed(sdk: Sdk, id: str) -> None:
     done(sdk.call("elevenlabs", "webhooks.delete", **told))
 
 
+def delivered(server: Server, asked: Any) -> None:
+    """Wait until the server knows that a delivery has come."""
+    query = {"job": asked["transcription_id"]}
+
+    def states() -> set[str]:
+        found = server.client.get("/v1/webhooks/deliveries", params=query).json()["deliveries"]
+        return {one["state"] for one in found}
+
+    until(lambda: states() == {"delivered"})
+
+
 def checked(sdk: Sdk, got: Got, secret: str) -> Any:
     """What the SDK says of a delivery."""
     return sdk.ask(
@@ -40,8 +56,15 @@ def checked(sdk: Sdk, got: Got, secret: str) -> Any:
     )
 
 
+def signed(sdk: Sdk, got: Got, secret: str, at: float) -> Any:
+    """What the SDK says of a delivery that somebody signed at that time."""
+    told = f"{int(at)}.".encode() + got.body
+    digest = hmac.new(secret.encode(), told, "sha256").hexdigest()
+    return checked(sdk, Got({"elevenlabs-signature": f"t={int(at)},v0={digest}"}, got.body), secret)
+
+
 def test_a_transcript_is_delivered_and_the_sdk_takes_it_for_genuine(
-    sdk: Sdk, clip: str, receiver: Receiver
+    sdk: Sdk, server: Server, clip: str, receiver: Receiver
 ) -> None:
     hook = made(sdk, receiver.url)
     asked = done(convert(sdk, clip, webhook=True, webhook_id=hook["webhook_id"], webhook_metadata={"job": 1}))
@@ -54,24 +77,28 @@ def test_a_transcript_is_delivered_and_the_sdk_takes_it_for_genuine(
     assert_chunk(event["data"]["transcription"])
     assert event["data"]["transcription"]["transcription_id"] == asked["transcription_id"]
     assert checked(sdk, got, "wsec_wrong").get("error")
-    old = got.headers["elevenlabs-signature"].replace(str(int(time.time()))[:5], "11111", 1)
-    assert checked(sdk, Got({"elevenlabs-signature": old}, got.body), hook["webhook_secret"]).get("error")
+    assert not signed(sdk, got, hook["webhook_secret"], time.time()).get("error")
+    assert signed(sdk, got, hook["webhook_secret"], time.time() - 31 * 60).get("error")
+    delivered(server, asked)
     removed(sdk, hook["webhook_id"])
 
 
 @pytest.mark.parametrize("given", [{"a": {"b": 1}}, '{"a":{"b":1}}', {}, None], ids=str)
 def test_metadata_come_back_however_they_are_given(
-    sdk: Sdk, mono: str, receiver: Receiver, given: Any
+    sdk: Sdk, server: Server, mono: str, receiver: Receiver, given: Any
 ) -> None:
     hook = made(sdk, receiver.url)
     more = {} if given is None else {"webhook_metadata": given}
-    done(convert(sdk, mono, model_id="turns", webhook=True, webhook_id=hook["webhook_id"], **more))
+    asked = done(convert(sdk, mono, model_id="turns", webhook=True, webhook_id=hook["webhook_id"], **more))
     event = done(checked(sdk, receiver.got.get(timeout=60), hook["webhook_secret"]))
     assert event["data"]["webhook_metadata"] == (json.loads(given) if isinstance(given, str) else given)
+    delivered(server, asked)
     removed(sdk, hook["webhook_id"])
 
 
-def test_all_webhooks_are_told_of_channels_too(sdk: Sdk, stereo: str, receiver: Receiver) -> None:
+def test_all_webhooks_are_told_of_channels_too(
+    sdk: Sdk, server: Server, stereo: str, receiver: Receiver
+) -> None:
     hook = made(sdk, receiver.url)
     accepted = convert(sdk, stereo, model_id="turns", webhook=True, use_multi_channel=True)
     if sdk.language == "python":
@@ -81,6 +108,7 @@ def test_all_webhooks_are_told_of_channels_too(sdk: Sdk, stereo: str, receiver: 
     assert [one["channel_index"] for one in transcripts] == [0, 1]
     for one in transcripts:
         assert_chunk(one)
+    delivered(server, done(accepted))
     removed(sdk, hook["webhook_id"])
 
 
@@ -105,9 +133,45 @@ def test_webhooks_are_listed_changed_and_deleted(sdk: Sdk, receiver: Receiver) -
     assert listed() is None
 
 
+def test_a_delivery_has_the_headers_that_were_asked_for(
+    sdk: Sdk, server: Server, mono: str, receiver: Receiver
+) -> None:
+    hook = made(sdk, receiver.url, request_headers={"x-shop": "7"})
+    asked = done(convert(sdk, mono, model_id="turns", webhook=True, webhook_id=hook["webhook_id"]))
+    got = receiver.got.get(timeout=60)
+    assert (got.headers["x-shop"], got.headers["content-type"]) == ("7", "application/json")
+    delivered(server, asked)
+    removed(sdk, hook["webhook_id"])
+
+
+@pytest.mark.xfail(
+    reason="after an attempt the orchestrator writes the webhook back as it was before", strict=True
+)
+def test_a_webhook_deleted_during_its_delivery_stays_deleted(
+    sdk: Sdk, server: Server, mono: str, receiver: Receiver
+) -> None:
+    receiver.hold = (go := threading.Event()).wait
+    hook = made(sdk, receiver.url)
+    asked = done(convert(sdk, mono, model_id="turns", webhook=True, webhook_id=hook["webhook_id"]))
+    receiver.got.get(timeout=60)
+    removed(sdk, hook["webhook_id"])
+    go.set()
+    delivered(server, asked)
+    left = [one["webhook_id"] for one in done(sdk.call("elevenlabs", "webhooks.list"))["webhooks"]]
+    if hook["webhook_id"] in left:
+        removed(sdk, hook["webhook_id"])
+    assert hook["webhook_id"] not in left
+
+
+def test_a_webhook_that_is_not_there_is_an_error(sdk: Sdk, mono: str) -> None:
+    said = convert(sdk, mono, model_id="turns", webhook=True, webhook_id="none")
+    assert said["status"] == 404
+    assert sdk.named("elevenlabs", "webhooks.delete", webhook_id="none")["status"] == 404
+
+
 def test_nobody_to_tell_is_an_error(sdk: Sdk, clip: str) -> None:
     said = convert(sdk, clip, webhook=True)
-    assert said["status"] == 400
+    assert said.get("status") == 400, said
     assert said["body"]["detail"]["code"] == "no_webhook"
 
 
@@ -131,3 +195,5 @@ def test_formats_come_with_the_transcript(sdk: Sdk, clip: str) -> None:
     assert [one["is_base64_encoded"] for one in told] == [False] * 4 + [True] * 2
     assert all(len(line) <= 30 for line in told[0]["content"].splitlines())
     assert json.loads(told[1]["content"])["segments"]
+    marks = [base64.b64decode(one["content"])[:4] for one in told[4:]]
+    assert marks == [b"PK\x03\x04", b"%PDF"]
