@@ -104,13 +104,18 @@ class Guard(AsyncNetworkBackend):
                 addresses = await self.resolve(host, port)
         except (OSError, UnicodeError, TimeoutError):
             raise SourceUnreachable(f"The host {host[:100]} cannot be found.") from None
-        good = [one for one in addresses if self.permitted(host, port, one)]
-        if not good:
-            raise SourceRefused(
-                f"The host {host[:100]} has an address, or a port, that this server does not call: "
-                "private ones are refused unless DALSTON_ALLOW_ADDRESSES has them."
-            )
-        return await self.backend.connect_tcp(good[0], port, timeout, local_address, socket_options)
+        address = self.chosen(host, port, addresses)
+        return await self.backend.connect_tcp(address, port, timeout, local_address, socket_options)
+
+    def chosen(self, host: str, port: int, addresses: Iterable[str]) -> str:
+        """The first of a name's addresses that may be called; raises SourceRefused for none."""
+        for address in addresses:
+            if self.permitted(host, port, address):
+                return address
+        raise SourceRefused(
+            f"The host {host[:100]} has an address, or a port, that this server does not call: "
+            "private ones are refused unless DALSTON_ALLOW_ADDRESSES has them."
+        )
 
     def permitted(self, host: str, port: int, address: str) -> bool:
         """Whether this address may be connected to."""
@@ -134,6 +139,14 @@ class Outside:
     def __init__(self, allowed: str = "", resolve: Resolve = resolved) -> None:
         self.guard = Guard(Allowed(allowed), resolve)
 
+    def refuse(self, url: str) -> None:
+        """Raise SourceRefused for what is no address, or plainly one that is never called."""
+        parts = checked(url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        with contextlib.suppress(ValueError):
+            ipaddress.ip_address(host.split("%")[0])
+            self.guard.chosen(host, port, [host])
+
     @contextlib.asynccontextmanager
     async def call(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes = b"", *, seconds: float
@@ -142,7 +155,11 @@ class Outside:
         parts = checked(url)
         host = parts.hostname or ""
         limits = {"connect": CONNECT_S, "read": seconds, "write": seconds, "pool": seconds}
-        sent = [(b"Host", parts.netloc.encode()), (b"User-Agent", AGENT), (b"Accept-Encoding", b"identity")]
+        sent = [
+            (b"Host", parts.netloc.encode("idna")),
+            (b"User-Agent", AGENT),
+            (b"Accept-Encoding", b"identity"),
+        ]
         sent += [(name.encode(), value.encode()) for name, value in headers.items()]
         sent += [(b"Content-Length", str(len(content)).encode())] if method != "GET" else []
         context = ssl.create_default_context() if parts.scheme == "https" else None
@@ -166,17 +183,26 @@ class Outside:
 
     async def fetch(self, url: str, *, limit: int, stall: float, seconds: float) -> AsyncGenerator[bytes]:
         """A recording piece by piece, redirects followed; raises UploadTooLarge beyond `limit` bytes."""
-        try:
-            async with asyncio.timeout(seconds):
-                for _ in range(REDIRECTS + 1):
-                    async with self.call("GET", url, {"Accept": "*/*"}, seconds=stall) as reply:
-                        if reply.status not in REDIRECTED:
-                            async for chunk in _media(reply, urlsplit(url).hostname or "", limit):
-                                yield chunk
-                            return
-                        url = urljoin(url, reply.headers.get("location", ""))
-        except TimeoutError:
-            raise SourceUnreachable(f"The recording did not come within {seconds:g} s.") from None
+        end = asyncio.get_running_loop().time() + seconds
+        async with contextlib.aclosing(self._followed(url, limit, stall)) as pieces:
+            while True:
+                try:  # not around the yield: what whoever takes the pieces does is not to be cancelled
+                    async with asyncio.timeout_at(end):
+                        chunk = await anext(pieces, None)
+                except TimeoutError:
+                    raise SourceUnreachable(f"The recording did not come within {seconds:g} s.") from None
+                if chunk is None:
+                    return
+                yield chunk
+
+    async def _followed(self, url: str, limit: int, stall: float) -> AsyncGenerator[bytes]:
+        for _ in range(REDIRECTS + 1):
+            async with self.call("GET", url, {"Accept": "*/*"}, seconds=stall) as reply:
+                if reply.status not in REDIRECTED:
+                    async for chunk in _media(reply, urlsplit(url).hostname or "", limit):
+                        yield chunk
+                    return
+                url = urljoin(url, reply.headers.get("location", ""))
         raise SourceUnreachable(f"The recording's address leads on more than {REDIRECTS} times.")
 
 
@@ -198,7 +224,7 @@ def checked(url: str) -> SplitResult:
 async def _media(reply: Reply, host: str, limit: int) -> AsyncIterator[bytes]:
     if not 200 <= reply.status < 300:
         raise SourceUnreachable(f"The host {host[:100]} answered {reply.status}.")
-    if reply.headers.get("content-type", "").startswith("text/html"):
+    if reply.headers.get("content-type", "").lower().startswith("text/html"):
         raise SourceRefused("There is a web page at the address, no recording; give the media file's own.")
     size = 0
     async for chunk in reply.body:

@@ -54,6 +54,13 @@ def of(job: Any, channel: int) -> str:
     return "".join(word["text"] for word in job["words"] if word["channel"] == channel)
 
 
+def prepared(recording: Path, folder: Path) -> None:
+    """Leave a recording's 16 kHz samples in a folder, as `audio.wav`."""
+    prepare = ROOT / "engines" / "prepare"
+    command: list[str | Path] = [prepare / ".venv/bin/python", prepare / "engine.py", recording]
+    subprocess.run([*command, "--folder", folder], check=True, capture_output=True)
+
+
 @pytest.mark.parametrize("name", ["dev_stereo_call.flac", "clips/stereo_2utt.wav"])
 def test_every_word_comes_out_on_its_own_channel(server: Server, recordings: Path, name: str) -> None:
     truth = manifest(recordings, name)["labels"]["channel_text"]
@@ -134,15 +141,7 @@ def test_more_channels_are_refused(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_silent_channel_costs_next_to_nothing(server: Server, meeting: Path, tmp_path: Path) -> None:
-    prepare = ROOT / "engines" / "prepare"
-    command: list[str | Path] = [
-        prepare / ".venv/bin/python",
-        prepare / "engine.py",
-        meeting,
-        "--folder",
-        tmp_path,
-    ]
-    subprocess.run(command, check=True, capture_output=True)
+    prepared(meeting, tmp_path)
     with wave.open(str(tmp_path / "audio.wav")) as wav:
         samples = array.array("h", wav.readframes(-1))
     both = array.array("h", (x for sample in samples for x in (sample, 0)))
@@ -300,15 +299,7 @@ async def test_nobody_follows_so_nothing_is_sent(server: Server, meeting: Path) 
 
 @pytest.mark.anyio
 async def test_raw_samples_are_the_recording_itself(server: Server, meeting: Path, tmp_path: Path) -> None:
-    prepare = ROOT / "engines" / "prepare"
-    command: list[str | Path] = [
-        prepare / ".venv/bin/python",
-        prepare / "engine.py",
-        meeting,
-        "--folder",
-        tmp_path,
-    ]
-    subprocess.run(command, check=True, capture_output=True)
+    prepared(meeting, tmp_path)
     with wave.open(str(tmp_path / "audio.wav")) as wav:
         samples = wav.readframes(-1)
     raw: dict[str, Any] = {

@@ -7,6 +7,7 @@ import hmac
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -150,11 +151,31 @@ def test_what_cannot_be_told_is_refused_at_once(teller: Server, fields: dict[str
     assert answer.json()["error"]["code"] == code
 
 
-def test_a_private_address_is_not_called(teller: Server) -> None:
-    job = teller.submit(craft.wav(), model="fake", webhook_url="http://10.255.255.1/").json()["id"]
-    until(lambda: bool(state(teller, job)) and deliveries(teller, job)[0]["attempts"] > 0)
+def test_a_private_address_is_refused_at_once_and_never_called(teller: Server) -> None:
+    answer = teller.submit(craft.wav(), model="fake", webhook_url="http://10.255.255.1/")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "source_refused")
+    made = teller.client.post("/v1/webhooks", json={"url": "http://169.254.169.254/"})
+    assert (made.status_code, made.json()["error"]["code"]) == (400, "source_refused")
+    job = teller.submit(craft.wav(), model="fake", webhook_url="http://0x0affff01/").json()["id"]
+    until(lambda: state(teller, job) == "dead")
     assert "does not call" in deliveries(teller, job)[0]["error"]
+    assert deliveries(teller, job)[0]["attempts"] == 1
     teller.client.delete(f"/v1/audio/transcriptions/{job}")
+
+
+def test_a_slow_receiver_delays_nobody_else(teller: Server, receiver: Receiver) -> None:
+    go = threading.Event()
+    receiver.hold = lambda: go.wait(WAIT_S)
+    for _ in range(6):  # more than one address may have under way at once
+        teller.submit(craft.wav(), model="fake", webhook_url=receiver.url)
+    receiver.got.get(timeout=WAIT_S)
+    with receiving() as quick:
+        job = teller.submit(craft.wav(), model="fake", webhook_url=quick.url).json()["id"]
+        quick.got.get(timeout=8)  # the slow one is given 10 s
+        until(lambda: state(teller, job) == "delivered")
+    go.set()
+    for _ in range(5):
+        receiver.got.get(timeout=WAIT_S)
 
 
 def test_an_orchestrator_that_is_killed_between_attempts_loses_nothing(

@@ -144,9 +144,6 @@ def test_a_delivery_has_the_headers_that_were_asked_for(
     removed(sdk, hook["webhook_id"])
 
 
-@pytest.mark.xfail(
-    reason="after an attempt the orchestrator writes the webhook back as it was before", strict=True
-)
 def test_a_webhook_deleted_during_its_delivery_stays_deleted(
     sdk: Sdk, server: Server, mono: str, receiver: Receiver
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import ipaddress
@@ -206,6 +207,17 @@ async def test_what_is_no_recording_is_told_apart(
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(SourceRefused):
         checked(url)
+
+
+async def test_whoever_is_slow_to_take_a_recording_is_not_cut_off(site: Site) -> None:
+    site.script = says(b"x" * 9_000)
+    taken = b""
+    async with contextlib.aclosing(LOCAL.fetch(site.url, limit=10_000, stall=5, seconds=0.2)) as pieces:
+        async for chunk in pieces:
+            await asyncio.sleep(0.3)  # longer than the whole may take
+            taken += chunk
+            break
+    assert taken
 
 
 async def test_a_name_that_leads_nowhere(site: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from dalston_engine import Segment, Transcript, Word
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dalston.errors import BadRequest
 from dalston.exports import FORMATS, ExportOptions, render
@@ -142,11 +144,31 @@ def test_html_is_escaped() -> None:
     assert "<p>One &amp; &lt;two&gt;.</p>" in text_of("html")
 
 
-def test_docx_is_read_back() -> None:
+def paragraphs(transcript: Transcript) -> list[str]:
+    """What a docx says, read back."""
     from docx import Document
 
-    paragraphs = [one.text for one in Document(io.BytesIO(render(TWO, "docx").content)).paragraphs]
-    assert paragraphs[1::2] == ["One & <two>.", "Щи."]
+    return [one.text for one in Document(io.BytesIO(render(transcript, "docx").content)).paragraphs]
+
+
+def test_docx_is_read_back() -> None:
+    assert paragraphs(TWO)[1::2] == ["One & <two>.", "Щи."]
+
+
+@pytest.mark.parametrize("format", ["docx", "pdf"])
+def test_a_file_is_the_same_at_any_time(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = render(TWO, format).content
+    localtime = time.localtime
+    monkeypatch.setattr(time, "localtime", lambda seconds=None: localtime(10**9))
+    assert render(TWO, format).content == before
+
+
+def test_no_character_breaks_a_document() -> None:
+    odd = Transcript([Segment(0.0, 1.0, "a\x01b\ufffec", "s\x02t")])
+    html = render(odd, "html").content.decode()
+    assert "abc" in html
+    assert "\x02" not in html
+    assert paragraphs(odd) == ["st  00:00:00.000 - 00:00:01.000", "abc"]
 
 
 def test_pdf_is_the_same_every_time_and_refuses_what_it_cannot_show() -> None:
@@ -156,6 +178,8 @@ def test_pdf_is_the_same_every_time_and_refuses_what_it_cannot_show() -> None:
     with pytest.raises(BadRequest, match="docx or html") as refused:
         render(Transcript([Segment(0, 1, "日本語")]), "pdf")
     assert refused.value.code == "no_glyphs"
+    with pytest.raises(BadRequest, match="docx or html"):
+        render(Transcript([Segment(0, 1, "said", "田中")]), "pdf")
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -163,8 +187,41 @@ def test_silence_can_be_exported(format: str) -> None:
     assert render(Transcript([], []), format).format.extension
 
 
-def test_a_long_run_is_cut_in_time() -> None:
-    """Three hours of speech; the cost of cutting grows with the words, not with their square."""
-    words = said("word " * 30_000)
-    shown = cues(Transcript([], words), SUBTITLES)
-    assert sum(len(cue.words) for cue in shown) == 30_000
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"max_segment_chars": 1_000_000}, {"max_segment_duration_s": 3600.0, "max_segment_chars": 2000},
+     {"max_segment_chars": 10**6, "max_segment_duration_s": 3600.0, "max_characters_per_line": 1000}],
+)  # fmt: skip
+def test_a_long_run_is_cut_whatever_is_asked(options: dict[str, Any]) -> None:
+    """An hour of speech without a pause or a sentence's end; a piece is judged without reading its words."""
+    words = said("word " * 10_000)
+    shown = cues(Transcript([], words), ExportOptions(**options).over(SUBTITLES))
+    assert [word for cue in shown for word in cue.words] == words
+
+
+def test_channels_are_not_mixed_and_each_is_shown() -> None:
+    left, right = said("I went home now.", 0.0), said("Yes right you did.", 0.0)
+    for number, words in enumerate((left, right)):
+        for word in words:
+            word.channel = number
+    both = sorted(left + right, key=lambda word: word.start)
+    shown = cues(Transcript([], both), SUBTITLES)
+    assert sorted(cue.text for cue in shown) == ["I went home now.", "Yes right you did."]
+    assert all(cue.end - cue.start >= 0.8 for cue in shown)
+    assert shown[0].end <= shown[1].start
+
+
+def test_a_speakers_name_takes_its_room() -> None:
+    words = [
+        replace(word, speaker="speaker_0") for word in said("what one says here is quite a bit longer " * 6)
+    ]
+    options = ExportOptions(include_speakers=True).over(SUBTITLES)
+    for cue in render(Transcript([], words), "srt", options).content.decode().split("\n\n"):
+        assert len(cue.strip().splitlines()) <= 4
+
+
+def test_a_word_at_a_segments_edge_is_kept() -> None:
+    words = [Word(" a", 0.0, 1.0), Word(" b", 1.0, 1.0), Word(" c", 1.4, 1.6), Word(" d", 2.0, 3.0)]
+    cut = Transcript([Segment(0.0, 1.0, " a b"), Segment(2.0, 3.0, " c d")], words)
+    told = json.loads(render(cut, "segments").content)["segments"]
+    assert [word["text"] for one in told for word in one["words"]] == ["a", "b", "c", "d"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html as escaping
 import io
-from collections.abc import Iterator
+import re
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dalston.exports.subtitles import clock
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """The date in files that carry one: the same transcript is the same file."""
+_UNKNOWN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 STYLE = "body{font-family:sans-serif;max-width:45em;margin:2em auto;line-height:1.5}.head{color:#666}"
 
 
@@ -46,8 +48,8 @@ def html(transcript: Transcript, options: ExportOptions) -> str:
     made = []
     for one in passages(transcript, options):
         head = _head(one, options)
-        told = f'<p class="head">{escaping.escape(head)}</p>\n' if head else ""
-        made.append(f"{told}<p>{escaping.escape(one.text)}</p>")
+        told = f'<p class="head">{escaping.escape(_printable(head))}</p>\n' if head else ""
+        made.append(f"{told}<p>{escaping.escape(_printable(one.text))}</p>")
     body = "\n".join(made)
     return (
         f'<!DOCTYPE html>\n<html lang="{escaping.escape(transcript.language or "und")}">\n<head>'
@@ -68,30 +70,34 @@ def docx(transcript: Transcript, options: ExportOptions) -> bytes:
         if head := _head(one, options):
             paragraph = document.add_paragraph()
             paragraph.paragraph_format.keep_with_next = True
-            paragraph.add_run(head).font.color.rgb = RGBColor(0x66, 0x66, 0x66)
-        document.add_paragraph("".join(_printable(one.text)))
+            paragraph.add_run(_printable(head)).font.color.rgb = RGBColor(0x66, 0x66, 0x66)
+        document.add_paragraph(_printable(one.text))
     content = io.BytesIO()
     document.save(content)
-    return content.getvalue()
+    return _undated(content)
 
 
 def pdf(transcript: Transcript, options: ExportOptions) -> bytes:
     """A PDF in Roboto, which has Latin, Greek and Cyrillic; raises BadRequest for a text it cannot show."""
     import font_roboto
+    from fontTools.ttLib import TTFont
     from fpdf import FPDF
 
-    folder = Path(font_roboto.__file__).parent / "files"
-    page = FPDF()
-    page.creation_date = EPOCH
-    page.add_font("Roboto", fname=folder / "Roboto-Regular.ttf")
-    page.set_font("Roboto", size=11)
-    found = passages(transcript, options)
-    shown = page.fonts["roboto"].cmap  # type: ignore[union-attr]
-    if any(ord(one) not in shown for passage in found for one in passage.text):
+    font, found = (
+        Path(font_roboto.__file__).parent / "files" / "Roboto-Regular.ttf",
+        passages(transcript, options),
+    )
+    with TTFont(font, lazy=True) as known:
+        shown = known.getBestCmap()
+    if any(ord(one) not in shown for passage in found for one in passage.text + _head(passage, options)):
         raise BadRequest(
             "The PDF's font lacks characters of this transcript: it has Latin, Greek and Cyrillic. "
             "Take docx or html.", code="no_glyphs", status=422,
         )  # fmt: skip
+    page = FPDF()
+    page.creation_date = EPOCH
+    page.add_font("Roboto", fname=font)
+    page.set_font("Roboto", size=11)
     page.add_page()
     for one in found:
         if head := _head(one, options):
@@ -125,6 +131,17 @@ def _word(word: Any, options: ExportOptions) -> dict[str, Any]:
     return {"text": word.text.strip()} | times
 
 
-def _printable(text: str) -> Iterator[str]:
-    """A text without the control characters that XML does not know."""
-    return (one for one in text if one >= " " or one in "\t\n")
+def _printable(text: str) -> str:
+    """A text without the characters that XML does not know."""
+    return _UNKNOWN.sub("", text)
+
+
+def _undated(content: io.BytesIO) -> bytes:
+    """A zip file whose entries all carry the same date."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(content) as before, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as after:
+        for name in before.namelist():
+            after.writestr(
+                zipfile.ZipInfo(name, EPOCH.timetuple()[:6]), before.read(name), zipfile.ZIP_DEFLATED
+            )
+    return made.getvalue()

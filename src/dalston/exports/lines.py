@@ -21,11 +21,6 @@ def lines(text: str, limit: int) -> list[str]:
     return [_text(words[:best]), _text(words[best:])]
 
 
-def count(text: str, limit: int) -> int:
-    """How many lines the text takes."""
-    return len(_greedy(_words(text), limit))
-
-
 def _words(text: str) -> list[str]:
     """What may not be broken: words with the space before them, or single characters of a wide script."""
     found: list[str] = []

@@ -8,8 +8,8 @@ from itertools import pairwise
 import msgspec
 from dalston_engine.types import Transcript
 
-from dalston.exports.cutting import Passage, passages, width
-from dalston.exports.lines import count, lines
+from dalston.exports.cutting import Passage, Rows, label, passages, width
+from dalston.exports.lines import lines
 from dalston.exports.options import ExportOptions
 
 CHARACTERS_PER_S, LEAST_S, ROWS = 20.0, 0.85, 2
@@ -27,12 +27,9 @@ def vtt(transcript: Transcript, options: ExportOptions) -> str:
 
 def cues(transcript: Transcript, options: ExportOptions) -> list[Passage]:
     """What is shown when: each long enough to be read where the speech allows, none before the last ends."""
-    limit = options.max_characters_per_line or 10**6
-    found = [
-        one for one in passages(transcript, options, lambda text: count(text, limit) <= ROWS) if one.text
-    ]
-    found.sort(key=lambda one: one.start)
-    return list(_timed(found))
+    rows = Rows(ROWS, options.max_characters_per_line or 10**6)
+    found = [one for one in passages(transcript, options, rows) if one.text]
+    return list(_timed(sorted(found, key=lambda one: one.start)))
 
 
 def _timed(found: list[Passage]) -> Iterator[Passage]:
@@ -40,12 +37,13 @@ def _timed(found: list[Passage]) -> Iterator[Passage]:
     for cue, after in pairwise([*found, Passage("", float("inf"), float("inf"))]):
         start = max(cue.start, last)
         wanted = start + max(LEAST_S, width(cue.text) / CHARACTERS_PER_S)
-        last = max(start, min(max(cue.end, wanted), max(after.start, start)))
+        least = start + min(LEAST_S, cue.end - cue.start)  # where several speak at once, one after the other
+        last = max(least, min(max(cue.end, wanted), after.start))
         yield msgspec.structs.replace(cue, start=start, end=last)
 
 
 def _cue(cue: Passage, options: ExportOptions, mark: str) -> str:
-    text = f"[{cue.speaker}] {cue.text}" if options.include_speakers and cue.speaker else cue.text
+    text = label(cue.speaker, options) + cue.text
     text = "\n".join(lines(text, options.max_characters_per_line or 10**6)).replace("-->", "→")
     if mark == ".":
         text = text.replace("&", "&amp;").replace("<", "&lt;")

@@ -40,6 +40,11 @@ class Caller(Struct, frozen=True):
         """Whose jobs he sees; None: everybody's."""
         return None if "admin" in self.scopes else self.owner
 
+    def require(self, scope: str) -> None:
+        """Raise Forbidden unless he has this scope, or is an admin."""
+        if not {scope, "admin"} & self.scopes:
+            raise Forbidden(f"This key may not do this: it lacks the scope {scope}.")
+
     @staticmethod
     def of(request: HTTPConnection) -> Caller:
         """The caller of a request."""
@@ -64,9 +69,10 @@ class Door:
         """Who sends the request; raises Unauthorized, or Limited after too many failures."""
         address = request.client.host if request.client else ""
         token, secret = request.query_params.get("token"), _secret(request)
-        if token is None and not self.settings.keyed and not (secret or "").startswith(MARK):
+        ours = secret.startswith(MARK)  # official clients send something in any case
+        if not token and not ours and not self.settings.keyed:
             return LOCAL
-        found = await (self._by_token(token) if secret is None and token else self._by_key(secret or ""))
+        found = await (self._by_token(token) if token and not ours else self._by_key(secret))
         if found is None:
             self.failures.refuse(address)
             self.failures.note(address)
@@ -117,8 +123,7 @@ def needs(scope: str) -> Callable[[HTTPConnection], Awaitable[None]]:
     """A dependency: the caller has this scope, or is an admin; raises Forbidden."""
 
     async def check(request: HTTPConnection) -> None:
-        if not {scope, "admin"} & Caller.of(request).scopes:
-            raise Forbidden(f"This key may not do this: it lacks the scope {scope}.")
+        Caller.of(request).require(scope)
 
     return check
 
@@ -126,9 +131,9 @@ def needs(scope: str) -> Callable[[HTTPConnection], Awaitable[None]]:
 TRANSCRIBE, ADMINISTER = Depends(needs("transcribe")), Depends(needs("admin"))
 
 
-def _secret(request: HTTPConnection) -> str | None:
-    """The key that a request carries, in whichever header."""
+def _secret(request: HTTPConnection) -> str:
+    """The key that a request carries, in whichever header; empty when there is none."""
     if given := request.headers.get("xi-api-key"):
         return given
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    return secret.strip() if kind.lower() == "bearer" and secret.strip() else None
+    return secret.strip() if kind.lower() == "bearer" else ""

@@ -67,8 +67,9 @@ def create_app(settings: Settings) -> FastAPI:
     if not settings.keyed:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     if settings.origins:
+        shown = ["location", "retry-after", *numbered.HEADERS]
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"],
-                           allow_headers=["*"], expose_headers=["location", *numbered.HEADERS])  # fmt: skip
+                           allow_headers=["*"], expose_headers=shown)  # fmt: skip
     app.add_middleware(Numbered)
     app.state.metrics = metrics.Metrics()
     app.add_middleware(metrics.Watched, metrics=app.state.metrics)

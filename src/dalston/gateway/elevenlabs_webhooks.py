@@ -11,8 +11,9 @@ from fastapi import APIRouter, Request
 from dalston.dialects.elevenlabs import ELEVENLABS
 from dalston.dialects.elevenlabs import webhooks as shapes
 from dalston.gateway.access import TRANSCRIBE, Caller
+from dalston.gateway.body import told
 from dalston.gateway.openapi import told_by
-from dalston.gateway.webhooks import Change, changed, of, registered, told
+from dalston.gateway.webhooks import Change, changed, of, registered
 from dalston.store.webhooks import Wanted
 
 router = APIRouter(prefix="/v1/workspace/webhooks", tags=["elevenlabs"], dependencies=[TRANSCRIBE])

@@ -111,9 +111,9 @@ def _refuse_nobody(state: State, caller: Caller, notify: Notify) -> None:
     """Raise NotFound or BadRequest when there is no such webhook, or none at all."""
     webhooks = Webhooks(state.settings.folder)
     if notify.url is not None:
-        from dalston.outside import checked
+        from dalston.outside import Outside
 
-        checked(notify.url)
+        Outside(state.settings.allow_addresses).refuse(notify.url)
     elif notify.webhook is not None:
         webhooks.get(caller.owner, notify.webhook)
     elif not any(one.told for one in webhooks.all(caller.owner)):

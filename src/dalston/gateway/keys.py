@@ -8,14 +8,13 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from dalston.errors import BadRequest
 from dalston.gateway.access import ADMINISTER
+from dalston.gateway.body import told
 from dalston.gateway.openapi import answer
 from dalston.gateway.state import State
-from dalston.store.access_keys import AccessKey, AccessKeys, Wanted
+from dalston.store.access_keys import AccessKeys, Wanted
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[ADMINISTER])
-LIMIT = 10_000
 _FORM = msgspec.json.schema(Wanted)["$defs"]["Wanted"]
 
 
@@ -23,7 +22,7 @@ _FORM = msgspec.json.schema(Wanted)["$defs"]["Wanted"]
 async def list_keys(request: Request) -> Response:
     """All keys; nobody knows their secrets."""
     found = await asyncio.to_thread(_keys(request).all)
-    return _json({"keys": [shown(key) for key in found]})
+    return _json({"keys": found})
 
 
 @router.post(
@@ -35,14 +34,9 @@ async def list_keys(request: Request) -> Response:
 )
 async def make(request: Request) -> Response:
     """Make a key with a name, scopes and an owner."""
-    if int(request.headers.get("content-length", LIMIT + 1)) > LIMIT:
-        raise BadRequest("Send the key's name as JSON, with a content-length.")
-    try:
-        wanted = msgspec.json.decode(await request.body(), type=Wanted)
-    except msgspec.MsgspecError as error:
-        raise BadRequest(f"The key cannot be made: {error}.", code="invalid_option") from None
+    wanted = await told(request, Wanted)
     key, secret = await asyncio.to_thread(_keys(request).make, wanted)
-    return _json(shown(key) | {"secret": secret}, 201)
+    return _json(msgspec.to_builtins(key) | {"secret": secret}, 201)
 
 
 @router.delete("/{key}", status_code=204, summary="Revoke a key")
@@ -50,12 +44,6 @@ async def revoke(request: Request, key: str) -> Response:
     """Let a key open nothing any more."""
     await asyncio.to_thread(_keys(request).revoke, key)
     return Response(status_code=204)
-
-
-def shown(key: AccessKey) -> dict[str, Any]:
-    """A key as clients see it."""
-    fields: dict[str, Any] = msgspec.to_builtins(key)
-    return fields
 
 
 def _keys(request: Request) -> AccessKeys:

@@ -75,7 +75,7 @@ async def submit(request: Request) -> Response:
         if not native.claims(came.fields, request.headers.get("x-dalston-api")):
             what = await taken(request, SHARED, came)
         else:
-            request.scope["dialect"] = what = None
+            what, request.scope["dialect"] = None, None
             asked, wait, format, url, notify = native.submission_of(came.fields)
             file = await accepted(request, came, asked, url, notify=notify)
     if what is not None:

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from dalston_engine import keys
 from fastapi import APIRouter, Query, Request, Response
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from dalston.errors import BadRequest, NotFound
+from dalston.errors import NotFound
 from dalston.gateway import native
 from dalston.gateway.access import TRANSCRIBE, Caller
+from dalston.gateway.body import told
 from dalston.gateway.openapi import answer
 from dalston.gateway.state import State
-from dalston.outside import checked
+from dalston.outside import Outside
 from dalston.store import deliveries
 from dalston.store.deliveries import Delivery, recorded
 from dalston.store.webhooks import Wanted, Webhook, Webhooks, safe
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], dependencies=[TRANSCRIBE])
-LIMIT = 50_000
-Body = TypeVar("Body", bound=Struct)
 
 
 class Change(Struct, forbid_unknown_fields=True):
     """What is to be changed of a webhook; what is absent stays."""
 
-    name: str | None = None
+    name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     disabled: bool | None = None
     retry: bool | None = None
     headers: dict[str, str] | None = None
@@ -115,35 +114,19 @@ async def forget(request: Request, webhook: str) -> Response:
 
 async def registered(request: Request, wanted: Wanted) -> Webhook:
     """A new webhook of the caller's; raises BadRequest."""
-    checked(wanted.url)
+    Outside(State.of(request).settings.allow_addresses).refuse(wanted.url)
     return await asyncio.to_thread(of(request).make, Caller.of(request).owner, wanted)
 
 
 async def changed(request: Request, id: str, asked: Change) -> Webhook:
     """A webhook of the caller's, changed; enabling it forgets its failures."""
-    found = await asyncio.to_thread(of(request).get, Caller.of(request).sees, id)
+    given = {name: value for name, value in msgspec.structs.asdict(asked).items() if value is not None}
     if asked.headers is not None:
-        found = replace(found, headers=safe(asked.headers))
-    if asked.name is not None:
-        found = replace(found, name=asked.name[:200])
-    if asked.retry is not None:
-        found = replace(found, retry=asked.retry)
-    if asked.disabled is not None:
-        found = replace(found, disabled=asked.disabled)
+        safe(asked.headers)
     if asked.disabled is False:
-        found = replace(found, auto_disabled=False, failures=0)
-    await asyncio.to_thread(of(request).write, found)
-    return found
-
-
-async def told(request: Request, kind: type[Body]) -> Body:
-    """A small JSON body; raises BadRequest."""
-    if int(request.headers.get("content-length", LIMIT + 1)) > LIMIT:
-        raise BadRequest(f"Send JSON of at most {LIMIT} bytes, with a content-length.")
-    try:
-        return msgspec.json.decode(await request.body(), type=kind)
-    except msgspec.MsgspecError as error:
-        raise BadRequest(f"The body cannot be used: {error}.", code="invalid_option") from None
+        given |= {"auto_disabled": False, "failures": 0}
+    seen = Caller.of(request).sees
+    return await asyncio.to_thread(of(request).change, seen, id, lambda known: replace(known, **given))
 
 
 def of(request: Request) -> Webhooks:
@@ -166,7 +149,12 @@ def _known(what: Struct) -> dict[str, Any]:
 
 
 async def _undelivered(state: State) -> list[str]:
-    return list(await state.redis.zrevrange(keys.UNDELIVERED(), 0, 999))
+    """Deliveries that were given up; those of jobs that are gone are forgotten on the way."""
+    ids: list[str] = await state.redis.zrevrange(keys.UNDELIVERED(), 0, -1)
+    there = await asyncio.to_thread(lambda: {id for id in ids if state.files.read(id.split(":")[0])})
+    if gone := [id for id in ids if id not in there]:
+        await state.redis.zrem(keys.UNDELIVERED(), *gone)
+    return [id for id in ids if id in there]
 
 
 def _json(content: Any, status: int = 200) -> Response:

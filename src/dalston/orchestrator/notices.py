@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
 import random
 import time
+from collections import Counter
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +17,7 @@ from dalston_engine.types import Transcript
 
 from dalston.dialects import DIALECTS
 from dalston.dialects.base import Ended, Notice
+from dalston.errors import NotFound
 from dalston.orchestrator.native_notice import notice as native
 from dalston.outside import Outside, SourceRefused, SourceUnreachable
 from dalston.request import TranscribeRequest
@@ -26,7 +29,8 @@ from dalston.store.webhooks import Webhook, Webhooks
 log = logging.getLogger("dalston.webhooks")
 
 REST_S, TIMEOUT_S = 0.5, 10.0
-AT_ONCE = 16
+AT_ONCE, AT_ONE = 32, 4
+"""Attempts under way, in all and for one address: a slow receiver delays its own deliveries."""
 AGAIN = {408, 425, 429}
 
 
@@ -39,6 +43,19 @@ class Target(NamedTuple):
     webhook: Webhook | None
 
 
+class Sent(NamedTuple):
+    """What came of one attempt."""
+
+    status: int | None
+    """What was answered; None when nothing was."""
+    error: str | None
+    """Why nothing was."""
+    after: float = 0.0
+    """For how many seconds the receiver asks to be left alone."""
+    refused: bool = False
+    """True: this address is never called, so there is no use in trying again."""
+
+
 class Notices:
     """One orchestrator's deliveries."""
 
@@ -47,12 +64,24 @@ class Notices:
     ) -> None:
         self.redis, self.files, self.webhooks = redis, files, webhooks
         self.outside, self.pauses = outside, pauses
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._busy = Counter[str]()
+        """Attempts under way by where they go."""
 
     async def deliver(self) -> float:
-        """Make the deliveries that are due; seconds to rest."""
-        found = await due(self.redis, AT_ONCE)
-        await asyncio.gather(*(self._one(id) for id in found))
-        return 0 if len(found) == AT_ONCE else REST_S
+        """Begin the deliveries that are due, as many as there is room for; seconds to rest."""
+        room = AT_ONCE - len(self._under_way)
+        for id in await due(self.redis, room) if room else []:
+            task = asyncio.create_task(self._one(id))
+            self._under_way.add(task)
+            task.add_done_callback(self._ended)
+        return REST_S
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """What failed otherwise than by its receiver is taken up again after its lease."""
+        self._under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a delivery could not be made, trying again in a while: %s", type(error).__name__)
 
     async def _one(self, id: str) -> None:
         job, _, name = id.partition(":")
@@ -69,7 +98,14 @@ class Notices:
             delivery.state = "dropped"
             await self._note(delivery)
             return await done(self.redis, id)
-        await self._attempt(file, delivery, target)
+        if self._busy[target.url] >= AT_ONE:
+            return await queue(self.redis, [id], REST_S, again=True)
+        self._busy[target.url] += 1
+        try:
+            await self._attempt(file, delivery, target)
+        finally:
+            self._busy[target.url] -= 1
+            self._busy += Counter()  # forget those with none
 
     async def _spread(self, file: JobFile) -> None:
         """Find out whom a job tells, and have each told."""
@@ -89,13 +125,15 @@ class Notices:
 
     async def _attempt(self, file: JobFile, delivery: Delivery, target: Target) -> None:
         delivery.attempts, delivery.at = delivery.attempts + 1, time.time()
-        delivery.status, delivery.error, later = await self._sent(file, delivery, target)
+        delivery.status, delivery.error, later, refused = await self._sent(file, delivery, target)
         good = delivery.status is not None and 200 <= delivery.status < 300
         if target.webhook is not None:
-            await asyncio.to_thread(self.webhooks.write, target.webhook.noted(good, delivery.status))
+            with contextlib.suppress(NotFound):  # deleted meanwhile
+                await asyncio.to_thread(self.webhooks.change, file.owner, delivery.webhook,
+                                        lambda known: known.noted(good, delivery.status))  # fmt: skip
         if good:
             delivery.state = "delivered"
-        elif not self._again(delivery, target):
+        elif refused or not self._again(delivery, target):
             delivery.state = "dead"
             log.warning(
                 "job %s: %s is given up after %d attempts", file.id, delivery.webhook, delivery.attempts
@@ -112,10 +150,8 @@ class Notices:
             return False
         return delivery.status is None or delivery.status >= 500 or delivery.status in AGAIN
 
-    async def _sent(
-        self, file: JobFile, delivery: Delivery, target: Target
-    ) -> tuple[int | None, str | None, float]:
-        """The answer's status, or why there is none; and how long it asks to wait."""
+    async def _sent(self, file: JobFile, delivery: Delivery, target: Target) -> Sent:
+        """One attempt."""
         notice = await asyncio.to_thread(self._notice, file)
         stamp = str(int(time.time()))
         signed = hmac.new(
@@ -132,11 +168,11 @@ class Notices:
                 self.outside.call("POST", target.url, headers, notice.body, seconds=TIMEOUT_S) as reply,
             ):
                 after = reply.headers.get("retry-after", "")
-                return reply.status, None, min(float(after), 3600.0) if after.isdecimal() else 0.0
+                return Sent(reply.status, None, min(float(after), 3600.0) if after.isdecimal() else 0.0)
         except (SourceRefused, SourceUnreachable) as error:
-            return None, error.message, 0.0
+            return Sent(None, error.message, refused=isinstance(error, SourceRefused))
         except TimeoutError:
-            return None, f"There was no answer within {TIMEOUT_S:g} s.", 0.0
+            return Sent(None, f"There was no answer within {TIMEOUT_S:g} s.")
 
     def _notice(self, file: JobFile) -> Notice:
         assert file.outcome is not None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import secrets
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dalston.errors import NotFound
+from dalston.store.durable import sync, write
 
 MARK = "dk_"
 """What every key's secret begins with."""
@@ -60,19 +60,12 @@ class AccessKeys:
         id, secret = secrets.token_hex(6), MARK + secrets.token_urlsafe(32)
         key = AccessKey(id, wanted.name, wanted.owner or id, wanted.scopes, _now())
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(secret)
-        aside = path.with_suffix(".part")
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(key))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(path)
-        self._sync()
+        write(self.folder, {digest(secret): msgspec.json.encode(key)})
         return key, secret
 
     def find(self, secret: str) -> AccessKey | None:
         """The key with this secret; the same steps whether there is one or not."""
-        return self._read(self._path(secret))
+        return self._read(self.folder / digest(secret))
 
     def all(self) -> list[AccessKey]:
         """Every key, oldest first."""
@@ -85,7 +78,7 @@ class AccessKeys:
             key = self._read(path)
             if key is not None and key.id == id:
                 path.unlink(missing_ok=True)
-                return self._sync()
+                return sync(self.folder)
         raise NotFound(f"There is no key {id[:40]!r}; `dalston key list` shows all.")
 
     def _paths(self) -> list[Path]:
@@ -93,21 +86,11 @@ class AccessKeys:
             return [path for path in self.folder.iterdir() if _DIGEST.fullmatch(path.name)]
         return []
 
-    def _path(self, secret: str) -> Path:
-        return self.folder / digest(secret)
-
     def _read(self, path: Path) -> AccessKey | None:
         try:
             return msgspec.json.decode(path.read_bytes(), type=AccessKey)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):  # gone meanwhile, or not for this process to read
             return None
-
-    def _sync(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _now() -> str:

@@ -12,23 +12,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 from dalston_engine.errors import ErrorRecord
 from msgspec import Raw, Struct, field
 
+from dalston.store.durable import alone, sync, write
 from dalston.store.webhooks import Notify
 
-LOCK_S = 2.0
-"""How long to wait for somebody else who changes a job."""
 _ID = re.compile("[0-9a-f]{32}")
 
 
@@ -142,8 +139,8 @@ class Files:
         """Make a new job durable: its upload, its file, its folder and the folder's own entry."""
         folder = self.jobs / file.id
         with self._alone(file.id):
-            _write(folder, {"job.json": msgspec.json.encode(file)}, with_=list(folder.glob("source*")))
-            _sync(self.jobs)
+            write(folder, {"job.json": msgspec.json.encode(file)}, with_=list(folder.glob("source*")))
+            sync(self.jobs)
 
     def publish(self, file: JobFile, outcome: Outcome) -> JobFile | None:
         """Write the sink's result as the transcript, then the outcome of this run, once.
@@ -159,7 +156,7 @@ class Files:
             now.outcome = outcome
             if outcome.state == "completed":
                 files["transcript.json"] = Path(f"{folder}/{outcome.artifacts[-1]}.json").read_bytes()
-            _write(folder, files | {"job.json": msgspec.json.encode(now)})
+            write(folder, files | {"job.json": msgspec.json.encode(now)})
             self._drop_attempts(now.id, outcome)
             return now
 
@@ -172,7 +169,7 @@ class Files:
             file = self.read(job)
             if file is not None and file.outcome is not None and file.outcome.state != "completed":
                 file.outcome, file.run = None, file.run + 1
-                _write(self.jobs / job, {"job.json": msgspec.json.encode(file)})
+                write(self.jobs / job, {"job.json": msgspec.json.encode(file)})
             return file
 
     def tidy(self, job: str) -> None:
@@ -198,7 +195,7 @@ class Files:
         """Keep something else with a job, if it is still there."""
         with self._alone(job):
             if (self.jobs / job / "job.json").exists():
-                _write(self.jobs / job, {f"{name}.json": content})
+                write(self.jobs / job, {f"{name}.json": content})
 
     def remove(self, job: str, ended: int | None = None) -> None:
         """Put a job's folder into the trash: gone at once for all who look, whatever is in it.
@@ -231,30 +228,9 @@ class Files:
             self.discard(job)
             return True
 
-    @contextlib.contextmanager
-    def _alone(self, job: str) -> Iterator[None]:
-        """While nobody else changes the job; raises BlockingIOError when somebody does for too long.
-
-        Whoever froze with the lock keeps this one job from going on, not all the others.
-        """
-        try:
-            descriptor = os.open(f"{self.jobs}/{job}", os.O_RDONLY)
-        except FileNotFoundError:
-            yield
-            return
-        end = time.monotonic() + LOCK_S
-        try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        raise
-                    time.sleep(0.01)
-            yield
-        finally:
-            os.close(descriptor)
+    def _alone(self, job: str) -> contextlib.AbstractContextManager[None]:
+        """While nobody else changes the job; whoever froze with it keeps no other from going on."""
+        return alone(f"{self.jobs}/{job}")
 
     def _drop_attempts(self, job: str, outcome: Outcome) -> None:
         """Remove what attempts left that do not count."""
@@ -290,36 +266,3 @@ def _read(path: str) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
-
-
-def _write(folder: str | Path, files: dict[str, bytes], with_: Sequence[Path] = ()) -> None:
-    """Replace files in their order, each as a whole, and make them and those of `with_` durable.
-
-    All contents are written before the first is synced: one commit of the file system serves all.
-    """
-    asides = {f"{folder}/{name}.part": f"{folder}/{name}" for name in files}
-    try:
-        with contextlib.ExitStack() as opened:
-            written = [opened.enter_context(open(aside, "wb")) for aside in asides]
-            for file, content in zip(written, files.values(), strict=True):
-                file.write(content)
-                file.flush()
-            for path in with_:
-                _sync(path)
-            for file in written:
-                os.fsync(file.fileno())
-    except OSError:  # a full disk most likely: give back what can be given back
-        for aside in asides:
-            Path(aside).unlink(missing_ok=True)
-        raise
-    for aside, target in asides.items():
-        os.rename(aside, target)
-    _sync(folder)
-
-
-def _sync(path: str | Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

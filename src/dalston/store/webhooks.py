@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +14,13 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from dalston.errors import BadRequest, NotFound
+from dalston.store.durable import alone, sync, write
 
 FAILURES, SILENT_S = 10, 7 * 86_400
 """A webhook that failed so often in a row, and for so long without a success, is disabled."""
-FORBIDDEN = {"host", "content-length", "transfer-encoding", "connection", "content-type", "user-agent", "te"}
+FORBIDDEN = {"host", "content-length", "transfer-encoding", "connection", "content-type", "user-agent", "te",
+             "expect", "upgrade", "trailer", "keep-alive", "proxy-authorization", "accept-encoding",
+             "dalston-delivery"}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _VALUE = re.compile(r"[\x20-\x7e]{0,1024}")
 _ID = re.compile("[0-9a-f]{20}")
@@ -107,7 +110,8 @@ class Webhooks:
             time.time(),
             safe(wanted.headers),
         )
-        self.write(made)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write(self.folder, {made.id: msgspec.json.encode(made)})
         return made
 
     def all(self, owner: str | None) -> list[Webhook]:
@@ -126,20 +130,27 @@ class Webhooks:
             raise NotFound(f"There is no webhook {id[:40]!r}.")
         return found
 
-    def write(self, webhook: Webhook) -> None:
-        """Keep a webhook as it is now."""
-        _write(self.folder / webhook.id, msgspec.json.encode(webhook))
+    def change(self, owner: str | None, id: str, how: Callable[[Webhook], Webhook]) -> Webhook:
+        """One of an owner's as `how` makes it of what it is now; raises NotFound."""
+        with alone(self.folder):
+            changed = how(self.get(owner, id))
+            write(self.folder, {id: msgspec.json.encode(changed)})
+        return changed
 
     def remove(self, owner: str | None, id: str) -> None:
         """Forget a webhook; raises NotFound."""
-        (self.folder / self.get(owner, id).id).unlink(missing_ok=True)
+        with alone(self.folder):
+            (self.folder / self.get(owner, id).id).unlink(missing_ok=True)
+            sync(self.folder)
 
     def secret(self, owner: str) -> str:
         """What deliveries to an owner's unregistered addresses are signed with; made once."""
-        path = self.folder / f"{owner if _OWNER.fullmatch(owner) else 'other'}.secret"
-        if not path.exists():
-            _write(path, _secret().encode())
-        return path.read_text()
+        name = f"{owner if _OWNER.fullmatch(owner) else 'other'}.secret"
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with alone(self.folder):
+            if not (self.folder / name).exists():
+                write(self.folder, {name: _secret().encode()})
+            return (self.folder / name).read_text()
 
     def _read(self, path: Path) -> Webhook | None:
         with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
@@ -155,6 +166,8 @@ def safe(headers: dict[str, Any]) -> dict[str, str]:
             raise BadRequest(
                 f"The header {name[:40]!r} cannot be sent with deliveries.", code="invalid_header"
             )
+    if len({name.lower() for name in headers}) < len(headers):
+        raise BadRequest("A header is given twice.", code="invalid_header")
     if len(headers) > 20:
         raise BadRequest("A webhook sends at most 20 headers of its own.", code="invalid_header")
     return dict(headers)
@@ -162,13 +175,3 @@ def safe(headers: dict[str, Any]) -> dict[str, str]:
 
 def _secret() -> str:
     return "wsec_" + secrets.token_hex(32)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)

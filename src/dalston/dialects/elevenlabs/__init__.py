@@ -12,5 +12,15 @@ from dalston.dialects.elevenlabs.request import submission
 from dalston.dialects.elevenlabs.webhooks import accepted, notice
 
 ELEVENLABS = Dialect(
-    "elevenlabs", Form, submission, answer, error, models, "detail", MODELS, EXAMPLES, None, accepted, notice
+    "elevenlabs",
+    Form,
+    submission,
+    answer,
+    error,
+    models,
+    envelope="detail",
+    names=MODELS,
+    examples=EXAMPLES,
+    accepted=accepted,
+    notice=notice,
 )

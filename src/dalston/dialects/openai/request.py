@@ -26,11 +26,10 @@ def submission(fields: Fields, names: Names) -> Submission:
         word_timestamps=word or bool(form.include) or form.response_format in ("srt", "vtt"),
         stream=stream,
         options={name: value for name, value in (options | _vad(form)).items() if value is not None},
-        answer=_answer(form.model, form.response_format)
+        answer=_answer(form.response_format)
         | ({"words": True} if word else {})
         | ({"segments": False} if form.timestamp_granularities == ["word"] else {})
-        | ({"logprobs": True} if form.include else {})
-        | ({"stream": True} if stream else {}),
+        | ({"logprobs": True} if form.include else {}),
     )
     return Submission(request)
 
@@ -44,7 +43,7 @@ def translation(fields: Fields, names: Names) -> Submission:
         task="translate",
         word_timestamps=False,
         options={name: value for name, value in options.items() if value is not None},
-        answer=_answer(form.model, form.response_format) | {"task": "translate"},
+        answer=_answer(form.response_format) | {"task": "translate"},
     )
     return Submission(request)
 
@@ -74,9 +73,9 @@ def _vad(form: Form) -> dict[str, Any]:
     }
 
 
-def _answer(model: str, format: str) -> dict[str, Any]:
+def _answer(format: str) -> dict[str, Any]:
     """What shaping the answer needs to know; only what is not the default."""
-    return {"dialect": "openai", "model": model} | ({"format": format} if format != "json" else {})
+    return {"dialect": "openai"} | ({"format": format} if format != "json" else {})
 
 
 def _wrong(field: str, message: str, code: str = "invalid_value") -> BadField:
