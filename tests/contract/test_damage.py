@@ -95,7 +95,7 @@ async def test_a_damaged_job_keeps_no_other_from_being_published(home: House) ->
 async def test_the_end_of_retention_comes_for_a_damaged_job_too_but_not_while_its_lock_is_kept(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dalston.store.files.LOCK_S", 0.1)
+    monkeypatch.setattr("dalston.store.durable.LOCK_S", 0.1)
     bad, held, good = await home.completed(), await home.completed(), await home.completed()
     damage(home, bad)
     (home.files.trash / ".DS_Store").write_bytes(b"")
@@ -140,7 +140,7 @@ async def test_a_file_that_the_disk_does_not_give_back_does_not_stop_the_sweeps(
 async def test_a_lock_that_is_kept_holds_up_one_job_only(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dalston.store.files.LOCK_S", 0.2)
+    monkeypatch.setattr("dalston.store.durable.LOCK_S", 0.2)
     held, free = await home.submitted(), await home.submitted()
     while any([home.step(stage) for stage in STAGES]):
         pass

@@ -1613,6 +1613,16 @@ def repeated_show(redis: Any, queue: Open) -> dict[str, Any]:
     return {"job": "j"}
 
 
+def repeated_due(redis: Any, queue: Open) -> dict[str, Any]:
+    redis.zadd(keys.DELIVERIES(), {"j:a": 1, "j:b": 2})
+    return {"lease": 60_000, "limit": 10}
+
+
+def repeated_deliver(redis: Any, queue: Open) -> dict[str, Any]:
+    redis.zadd(keys.UNDELIVERED(), {"j:a": 1})
+    return {"deliveries": "j:a j:b", "after": 10_000, "again": None}
+
+
 def repeated_tidy(redis: Any, queue: Open) -> dict[str, Any]:
     submit(redis)
     given_up(redis, queue("prepare"))
@@ -1641,6 +1651,8 @@ REPEATED = {
     "forget": repeated_forget,
     "show": repeated_show,
     "tidy": repeated_tidy,
+    "due": repeated_due,
+    "deliver": repeated_deliver,
 }
 """For every script a state in which it does something, and what it is called with."""
 

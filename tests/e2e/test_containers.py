@@ -43,5 +43,5 @@ def test_a_gateway_that_strangers_could_reach_says_so_and_ends(behind: str) -> N
     command = [sys.executable, "-m", "dalston.gateway"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert ("no keys yet" if not behind else "DALSTON_BEHIND = 'a wall'") in done.stderr
+    assert ("dalston key create" if not behind else "DALSTON_BEHIND = 'a wall'") in done.stderr
     assert "Traceback" not in done.stderr
