@@ -3,6 +3,8 @@
 DalstonError
 ├── BadRequest          a field is missing, unknown or malformed
 │   ├── BadField        a field of a form has no usable value
+│   ├── SourceRefused   this address is not called
+│   ├── SourceUnreachable  nothing can be had from this address
 │   ├── UploadTooLarge  the body is over the limit
 │   ├── UploadStalled   the body does not go on
 │   ├── NotFound        no such job
@@ -36,6 +38,18 @@ class BadField(BadRequest):
     ) -> None:
         self.field, self.kind = field, kind
         super().__init__(message, code=code, status=status)
+
+
+class SourceRefused(BadRequest):
+    """This address is not one that the server calls."""
+
+    code = "source_refused"
+
+
+class SourceUnreachable(BadRequest):
+    """The recording cannot be fetched from its address."""
+
+    code, status = "source_unreachable", 422
 
 
 class UploadTooLarge(BadRequest):

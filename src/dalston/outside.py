@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import httpcore2
 from httpcore2 import AnyIOBackend, AsyncConnectionPool, AsyncNetworkBackend, AsyncNetworkStream
 
-from dalston.errors import BadRequest, UploadTooLarge
+from dalston.errors import SourceRefused, SourceUnreachable, UploadTooLarge
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -29,18 +29,6 @@ REDIRECTED = {301, 302, 303, 307, 308}
 CONNECT_S = 10.0
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 AGENT = b"dalston"
-
-
-class SourceRefused(BadRequest):
-    """This address is not one that the server calls."""
-
-    code = "source_refused"
-
-
-class SourceUnreachable(BadRequest):
-    """The recording cannot be fetched from its address."""
-
-    code, status = "source_unreachable", 422
 
 
 class Allowed:

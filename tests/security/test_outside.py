@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dalston.errors import BadRequest, UploadTooLarge
-from dalston.outside import Outside, SourceRefused, SourceUnreachable, checked, public, resolved
+from dalston.errors import BadRequest, SourceRefused, SourceUnreachable, UploadTooLarge
+from dalston.outside import Outside, checked, public, resolved
 from tests.e2e.conftest import SCRIPTED, serving
 from tests.security import craft
 

@@ -17,7 +17,6 @@ from dalston.gateway.access import TRANSCRIBE, Caller
 from dalston.gateway.body import told
 from dalston.gateway.openapi import answer
 from dalston.gateway.state import State
-from dalston.outside import Outside
 from dalston.store import deliveries
 from dalston.store.deliveries import Delivery, recorded
 from dalston.store.webhooks import Wanted, Webhook, Webhooks, safe
@@ -114,6 +113,8 @@ async def forget(request: Request, webhook: str) -> Response:
 
 async def registered(request: Request, wanted: Wanted) -> Webhook:
     """A new webhook of the caller's; raises BadRequest."""
+    from dalston.outside import Outside
+
     Outside(State.of(request).settings.allow_addresses).refuse(wanted.url)
     return await asyncio.to_thread(of(request).make, Caller.of(request).owner, wanted)
 

@@ -12,7 +12,6 @@ from dalston_engine.process import follow_parent, log_to_stderr
 from dalston import settings as settings_
 from dalston.orchestrator.loop import Orchestrator
 from dalston.orchestrator.notices import Notices
-from dalston.outside import Outside
 from dalston.store.client import connect, wait_until_up
 from dalston.store.events import Events
 from dalston.store.files import Files
@@ -26,8 +25,8 @@ async def main() -> None:
     await wait_until_up(redis)
     files = Files(settings.folder)
     jobs = Jobs(redis, files, Events(redis), settings.keep, settings.retention_s)
-    outside, webhooks = Outside(settings.allow_addresses), Webhooks(settings.folder)
-    notices = Notices(redis, files, webhooks, outside, settings.webhook_pauses)
+    webhooks, pauses = Webhooks(settings.folder), settings.webhook_pauses
+    notices = Notices(redis, files, webhooks, settings.allow_addresses, pauses)
     running = asyncio.ensure_future(Orchestrator(redis, files, jobs, settings.engine_absent_s, notices).run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)

@@ -10,21 +10,22 @@ import logging
 import random
 import time
 from collections import Counter
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from dalston_engine.types import Transcript
 
-from dalston.dialects import DIALECTS
-from dalston.dialects.base import Ended, Notice
-from dalston.errors import NotFound
-from dalston.orchestrator.native_notice import notice as native
-from dalston.outside import Outside, SourceRefused, SourceUnreachable
+from dalston.errors import NotFound, SourceRefused, SourceUnreachable
 from dalston.request import TranscribeRequest
 from dalston.store.client import Client
 from dalston.store.deliveries import DIRECT, Delivery, done, due, queue, record, recorded
 from dalston.store.files import Files, JobFile
 from dalston.store.webhooks import Webhook, Webhooks
+
+if TYPE_CHECKING:
+    from dalston.dialects.base import Notice
+    from dalston.outside import Outside
 
 log = logging.getLogger("dalston.webhooks")
 
@@ -60,13 +61,20 @@ class Notices:
     """One orchestrator's deliveries."""
 
     def __init__(
-        self, redis: Client, files: Files, webhooks: Webhooks, outside: Outside, pauses: list[int]
+        self, redis: Client, files: Files, webhooks: Webhooks, allowed: str, pauses: list[int]
     ) -> None:
         self.redis, self.files, self.webhooks = redis, files, webhooks
-        self.outside, self.pauses = outside, pauses
+        self.allowed, self.pauses = allowed, pauses
         self._under_way: set[asyncio.Task[None]] = set()
         self._busy = Counter[str]()
         """Attempts under way by where they go."""
+
+    @cached_property
+    def outside(self) -> Outside:
+        """The client for calls; made when there is one to make, for what it needs takes a while to load."""
+        from dalston.outside import Outside
+
+        return Outside(self.allowed)
 
     async def deliver(self) -> float:
         """Begin the deliveries that are due, as many as there is room for; seconds to rest."""
@@ -175,6 +183,10 @@ class Notices:
             return Sent(None, f"There was no answer within {TIMEOUT_S:g} s.")
 
     def _notice(self, file: JobFile) -> Notice:
+        from dalston.dialects import DIALECTS  # what only deliveries need is loaded with the first one
+        from dalston.dialects.base import Ended
+        from dalston.orchestrator.native_notice import notice as native
+
         assert file.outcome is not None
         assert file.notify is not None
         content = self.files.transcript(file.id) if file.outcome.state == "completed" else None
