@@ -72,7 +72,7 @@ def said(word: str, start: float, seconds: float, speaker: str | None, character
     """A word with its space, which counts as its first character."""
     text, step = f" {word}", seconds / (len(word) + 1)
     each = [Character(c, start + n * step, start + (n + 1) * step) for n, c in enumerate(text)]
-    return Word(text, start, start + seconds, None, speaker, None, each if characters else None)
+    return Word(text, start, start + seconds, 1.0, speaker, None, each if characters else None)
 
 
 if __name__ == "__main__":

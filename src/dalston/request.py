@@ -22,6 +22,8 @@ class TranscribeRequest(Struct, omit_defaults=True):
     """Whether words with times are wanted; None: as the engine does by itself."""
     characters: bool = False
     """Whether every word's characters are wanted with their times."""
+    probabilities: bool = False
+    """Whether the answer needs every word's probability."""
     source_format: Literal["", "pcm_s16le_16k"] = ""
     """How to read a source that does not say so itself: headerless 16-bit mono samples at 16 kHz."""
     stream: bool = False

@@ -66,6 +66,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The largest accepted recording."""
     upload_timeout: str = "60s"
     """How long an upload may stand still before it is given up."""
+    max_jobs: Annotated[int, Meta(ge=0)] = 10_000
+    """How many jobs may be waiting and at work; who comes then waits, or is refused. 0: any number."""
+    wait_timeout: str = "230s"
+    """How long callers that wait for their transcript wait to be let in, before they are refused."""
     keep: Annotated[int, Meta(ge=60)] = 86_400
     """Seconds a finished job stays in Redis; its files stay longer."""
     retention: str = ""
@@ -115,6 +119,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def fetch_timeout_s(self) -> int:
         """`fetch_timeout` in seconds; raises ValueError for what is no time."""
         return _seconds(self.fetch_timeout)
+
+    @property
+    def wait_timeout_s(self) -> int:
+        """`wait_timeout` in seconds; raises ValueError for what is no time."""
+        return _seconds(self.wait_timeout)
 
     @property
     def retention_s(self) -> int | None:
@@ -189,6 +198,7 @@ def load(**given: Any) -> Settings:
                 one.names,
                 one.fetch_timeout_s,
                 one.webhook_pauses,
+                one.wait_timeout_s,
             )
         except ValueError as error:
             label = source if source.startswith(PREFIX) else f"{name} ({source})"

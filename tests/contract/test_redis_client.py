@@ -8,7 +8,6 @@ import contextlib
 import json
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -200,33 +199,6 @@ async def test_a_loop_that_is_cancelled_ends_whatever_it_is_doing(
                 if (await asyncio.wait({running}, timeout=1))[1]:
                     stuck.append(steps)
     assert not stuck, f"cancelled after {stuck} steps, it went on"
-
-
-class Interrupted(BaseException):
-    """As the worker's own, raised by a signal handler."""
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_that_leaves_a_blocking_read_does_not_shift_later_replies(
-    redis: Any, valkey: str, parser: str
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with sync_client(valkey, parser) as one:
-            missed = 0
-            for n in range(200):
-                with contextlib.suppress(Interrupted):
-                    signal.setitimer(signal.ITIMER_REAL, 0.0002 + n / 100_000)
-                    one.xread({keys.EVENTS(): "$"}, block=200)
-                    missed += 1  # it came during a destructor, from which nothing can be raised
-                assert [one.echo(f"{n}.{m}") for m in range(3)] == [f"{n}.{m}" for m in range(3)]
-            assert missed < 20
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 # Shapes of replies

@@ -41,7 +41,7 @@ READING = {
 PREPARE, MERGE = Card("prepare", "prepare", params=READING), Card("merger", "merge")
 PLAIN = Card("plain", "prepare")
 TALENTED = Card(
-    "talented", "transcribe", characters=True, speakers=True,
+    "talented", "transcribe", characters=True, probabilities=True, speakers=True,
     params={"properties": {name: {"type": "boolean"} for name in ("characters", "diarize")}},
 )  # fmt: skip
 WHISPER = Card(
@@ -64,6 +64,7 @@ CARDS = st.builds(
     hub=st.booleans(),
     words=st.booleans(),
     characters=st.booleans(),
+    probabilities=st.booleans(),
     speakers=st.booleans(),
     scripted=st.booleans(),
     models=st.dictionaries(NAMES, MODELS, max_size=3),
@@ -80,6 +81,7 @@ REQUESTS = st.builds(
     speaker_detection=st.sampled_from(["none", "none", "none", "diarize", "per_channel"]),
     task=st.sampled_from(["transcribe", "transcribe", "translate"]),
     characters=st.sampled_from([False, False, True]),
+    probabilities=st.sampled_from([False, False, True]),
     source_format=st.sampled_from(["", "", "pcm_s16le_16k"]),
     stream=st.booleans(),
     word_timestamps=st.none() | st.booleans(),
@@ -246,6 +248,7 @@ def test_word_times_are_refused_by_an_engine_without_them() -> None:
     [
         ({"speaker_detection": "diarize"}, "diarize"),
         ({"characters": True}, "characters"),
+        ({"probabilities": True, "model": "parrot"}, "probabilities"),
         ({"task": "translate", "model": "parrot"}, "translate"),
         ({"word_timestamps": True, "model": "parrot"}, "word times"),
     ],
@@ -265,6 +268,7 @@ def test_diarizing_is_refused_with_how_to_start_an_engine_for_it() -> None:
     [
         ({"speaker_detection": "diarize"}, "talented", {"diarize": True}),
         ({"characters": True}, "talented", {"characters": True}),
+        ({"probabilities": True}, "talented", {}),
         ({"task": "translate"}, "whisper", {"model": "base", "task": "translate"}),
         ({"word_timestamps": True}, "whisper", {"model": "base", "word_timestamps": True}),
     ],

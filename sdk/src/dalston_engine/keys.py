@@ -76,10 +76,22 @@ EXPIRY = Key("dalston:jobs:expiry", "zset", "permanent", "submit, finish, revive
 TOKEN = Key("dalston:token:{digest}", "string", "heartbeat", "gateways")
 """A single-use token: whom it lets in."""
 
-DELIVERIES = Key("dalston:webhook:due", "zset", "permanent", "deliver, due, orchestrators")
+IDEMPOTENCY = Key("dalston:idempotency:{owner}:{token}", "string", "heartbeat", "repeat, recovery")
+"""Which job a request with an `Idempotency-Key` has become."""
+
+LIMIT = Key("dalston:limit:{key}", "hash", "heartbeat", "admit, finish")
+"""An access key's use: when its next request is due, and seconds of audio by the minute."""
+
+LIMITED = Key("dalston:limit:{key}:jobs", "zset", "heartbeat", "admit, submit")
+"""An access key's jobs: by when they were let in, 0 once they are submitted."""
+
+DELIVERIES = Key("dalston:webhook:due", "zset", "permanent", "finish, deliver, due, orchestrators")
 """Deliveries to webhooks by when the next attempt is due."""
 
 UNDELIVERED = Key("dalston:webhook:dead", "zset", "permanent", "deliver, orchestrators")
 """Deliveries that were given up, by when."""
+
+TOLD = Key("dalston:webhook:totals", "hash", "permanent", "orchestrators")
+"""Attempts to deliver, by what came of them."""
 
 ALL = {name: value for name, value in list(globals().items()) if isinstance(value, Key)}

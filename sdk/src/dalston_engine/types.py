@@ -180,6 +180,8 @@ class About(Struct, omit_defaults=True):
     """True when it can give word times."""
     characters: bool = False
     """True when it can give characters' times."""
+    probabilities: bool = False
+    """True when its words have their probabilities."""
     speakers: bool = False
     """True when it can tell by itself who speaks."""
     gpu: str = "none"

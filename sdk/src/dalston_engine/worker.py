@@ -132,7 +132,7 @@ class Worker:
                 patiently(self._turn, lambda: self.keeper.draining)
         self.keeper.stopping.set()
         with contextlib.suppress(*AWAY):
-            self.queue.leave()
+            self.keeper.queue.leave()  # the other connection may have been left in the middle of a reply
 
     def perform(self, task: Task) -> Outcome:
         """Do the task; every way it can end becomes an outcome."""

@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 
 from dalston.errors import Forbidden, Limited, Unauthorized
 from dalston.settings import Settings
-from dalston.store.access_keys import MARK, SCOPES, AccessKeys
+from dalston.store.access_keys import MARK, SCOPES, AccessKeys, Limits
 from dalston.store.client import Client
 from dalston.store.tokens import spend
 
@@ -34,6 +34,9 @@ class Caller(Struct, frozen=True):
     owner: str
     """The owner of the jobs he submits."""
     scopes: frozenset[str] = frozenset(SCOPES)
+    key: str = ""
+    """The id of the access key; empty for none."""
+    limits: Limits = Limits()
 
     @property
     def sees(self) -> str | None:
@@ -83,11 +86,11 @@ class Door:
         found = await asyncio.to_thread(self.keys.find, secret)
         if hmac.compare_digest(secret.encode(), self.settings.admin_key.encode()) and self.settings.admin_key:
             return ADMIN
-        return Caller(found.owner, frozenset(found.scopes)) if found else None
+        return Caller(found.owner, frozenset(found.scopes), found.id, found.limits) if found else None
 
     async def _by_token(self, secret: str) -> Caller | None:
         found = await spend(self.redis, secret)
-        return Caller(found.owner, frozenset(found.scopes)) if found else None
+        return Caller(found.owner, frozenset(found.scopes), found.key, found.limits) if found else None
 
 
 class Failures:

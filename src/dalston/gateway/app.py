@@ -67,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     if not settings.keyed:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     if settings.origins:
-        shown = ["location", "retry-after", *numbered.HEADERS]
+        shown = ["location", "retry-after", *numbered.HEADERS, numbered.REPLAYED]
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"],
                            allow_headers=["*"], expose_headers=shown)  # fmt: skip
     app.add_middleware(Numbered)

@@ -76,4 +76,5 @@ async def make_token(request: Request, kind: str) -> dict[str, str]:
             "type", f"The type is one of {', '.join(TOKENS)}.", code="unsupported_token", status=400
         )
     caller.require(TOKENS[kind])
-    return {"token": await issue(state.redis, Token(caller.owner, [TOKENS[kind]]))}
+    token = Token(caller.owner, [TOKENS[kind]], caller.key, caller.limits)
+    return {"token": await issue(state.redis, token)}

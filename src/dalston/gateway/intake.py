@@ -20,7 +20,9 @@ from dalston.gateway.state import State
 from dalston.gateway.upload import Upload, flowing
 from dalston.orchestrator.plan import plan
 from dalston.request import TranscribeRequest
-from dalston.store.files import JobFile, Source
+from dalston.store.access_keys import Limits
+from dalston.store.files import JobFile, Once, Source
+from dalston.store.idempotency import claim, earlier, once
 from dalston.store.jobs import Job, new_id
 from dalston.store.webhooks import Notify, Webhooks
 
@@ -67,24 +69,33 @@ async def accepted(
     *,
     keep: bool = True,
     notify: Notify | None = None,
+    waits: bool = True,
 ) -> JobFile:
-    """The job, planned and made durable; raises what says why nothing alive can do it.
+    """The job, planned, let in and made durable; raises what says why nothing alive can do it.
 
-    `url`: where the recording is, when the form does not have it.
+    `url`: where the recording is, when the form does not have it. `waits`: the caller waits to be let in
+    when there is no room. A request that was sent before is the job that it was then.
     """
-    state = State.of(request)
+    state, caller = State.of(request), Caller.of(request)
     _refuse_none(came.upload.source, url)
+    once = _once_of(request, came, url)
+    if once is not None and (known := await earlier(state.redis, state.files, caller.owner, once)):
+        return await _instead(request, came, known)
     if notify is not None:
-        await asyncio.to_thread(_refuse_nobody, state, Caller.of(request), notify)
+        await asyncio.to_thread(_refuse_nobody, state, caller, notify)
     made = plan(came.job, asked, await state.fleet.cards())
     if isinstance(made, DalstonError):
         made = plan(came.job, asked, await state.fleet.cards(fresh=True))
     if isinstance(made, DalstonError):
         raise made
     source = came.upload.source or await _fetched(state, came.upload, url or "")
+    patience = state.settings.wait_timeout_s if waits else 0
+    await state.line.enter(caller, came.job, patience, request.is_disconnected)
+    if once is not None and (known := await claim(state.redis, state.files, caller.owner, once, came.job)):
+        return await _instead(request, came, known)
     file = JobFile(
         came.job,
-        Caller.of(request).owner,
+        caller.owner,
         state.clock(),
         source,
         Raw(msgspec.json.encode(asked)),
@@ -93,9 +104,28 @@ async def accepted(
         trace=native.trace_of(request.headers.get("traceparent", "")),
         keep=keep,
         notify=notify,
+        key=None if caller.limits == Limits() else caller.key,
+        once=once,
     )
     await asyncio.to_thread(state.files.accept, file)
     return file
+
+
+def _once_of(request: Request, came: Received, url: str | None) -> Once | None:
+    """What a request is recognised by when it is sent again; None when it does not ask for that."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    fields = {name: texts for name, texts in came.fields.items() if name != "token"}
+    content = came.upload.source.sha256 if came.upload.source else url or ""
+    return once(key, request.scope["path"], fields, content)
+
+
+async def _instead(request: Request, came: Received, known: JobFile) -> JobFile:
+    """The job that a repeated request was before; what came with it now is dropped."""
+    request.scope["replayed"] = True
+    await asyncio.to_thread(State.of(request).files.discard, came.job)
+    return known
 
 
 def _refuse_none(source: Source | None, url: str | None) -> None:

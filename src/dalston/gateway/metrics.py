@@ -12,7 +12,7 @@ from typing import Any
 
 from dalston_engine import keys
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,7 +35,13 @@ OUTCOMES = ("completed", "failed", "retry", "postponed", "released", "cancelled"
 def families() -> list[tuple[str, str, str, tuple[str, ...]]]:
     """Every metric but those of the process: name, type, what it is, labels."""
     own = Metrics(process=False)
-    gathered: list[Any] = [*own.registry.collect(), *_jobs(0, 0, 0, 0), *_queues([], {}), *_work([])]
+    gathered: list[Any] = [
+        *own.registry.collect(),
+        *_jobs(0, 0, 0, 0),
+        *_webhooks(0, 0, {}),
+        *_queues([], {}),
+        *_work([]),
+    ]
     labels: dict[str, Any] = {"dalston_http_request_seconds": own.labels}
     return [
         (
@@ -61,6 +67,9 @@ class Metrics:
             self.labels,
             buckets=BUCKETS,
             registry=self.registry,
+        )
+        self.waiting = Gauge(
+            "dalston_callers_waiting", "Callers that wait to be let in", registry=self.registry
         )
         if process:
             ProcessCollector(registry=self.registry)
@@ -97,7 +106,9 @@ class Watched:
 )
 async def metrics(request: Request) -> Response:
     """Queues, engines, jobs and this gateway's answers in Prometheus' text format."""
-    redis, own = State.of(request).redis, request.app.state.metrics
+    state, own = State.of(request), request.app.state.metrics
+    own.waiting.set(len(state.line))
+    redis = state.redis
     everywhere = CollectorRegistry()
     everywhere.register(_Gathered([*await _of_jobs(redis), *await _of_engines(redis)]))
     content = generate_latest(own.registry) + generate_latest(everywhere)
@@ -120,8 +131,24 @@ async def _of_jobs(redis: Client) -> list[Metric]:
         pipe.zcard(keys.ACTIVE())
         pipe.zcard(keys.DELAYED())
         pipe.hget(keys.SWEEP(), "reclaimed")
-        listed, active, delayed, reclaimed = await pipe.execute()
-    return _jobs(listed, active, delayed, int(reclaimed or 0))
+        pipe.zcard(keys.DELIVERIES())
+        pipe.zcard(keys.UNDELIVERED())
+        pipe.hgetall(keys.TOLD())
+        listed, active, delayed, reclaimed, due, dead, told = await pipe.execute()
+    return [*_jobs(listed, active, delayed, int(reclaimed or 0)), *_webhooks(due, dead, told)]
+
+
+def _webhooks(due: int, dead: int, told: dict[str, str]) -> list[Metric]:
+    attempts = CounterMetricFamily(
+        "dalston_webhook_attempts", "Attempts to tell webhooks, by outcome", labels=["outcome"]
+    )
+    for outcome in ("delivered", "failed"):
+        attempts.add_metric([outcome], int(told.get(outcome, 0)))
+    return [
+        attempts,
+        GaugeMetricFamily("dalston_webhook_due", "Deliveries that are still to be made", due),
+        GaugeMetricFamily("dalston_webhook_dead", "Deliveries that were given up", dead),
+    ]
 
 
 def _jobs(listed: int, active: int, delayed: int, reclaimed: int) -> list[Metric]:

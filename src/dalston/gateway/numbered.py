@@ -10,6 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 HEADERS = ("x-request-id", "x-trace-id")
 """What the vendors' clients read it from."""
 
+REPLAYED = "idempotent-replayed"
+"""Tells that the request was sent before, and that this is the job it was then."""
+
 
 class Numbered:
     """Middleware that numbers requests."""
@@ -28,6 +31,8 @@ class Numbered:
                 headers = MutableHeaders(scope=message)
                 for name in HEADERS:
                     headers[name] = number
+                if scope.get("replayed"):
+                    headers[REPLAYED] = "true"
             await send(message)
 
         await self.app(scope, receive, numbered)

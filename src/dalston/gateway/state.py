@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from fastapi import FastAPI, Request
 
 from dalston.gateway.access import Caller, Door
+from dalston.gateway.line import Line
 from dalston.settings import Settings
 from dalston.store.client import Client, connect, wait_until_up
 from dalston.store.events import Events
@@ -29,6 +30,7 @@ class State:
     jobs: Jobs
     events: Events
     fleet: Fleet
+    line: Line
     clock: Callable[[], float] = field(default=time.time)
 
     @staticmethod
@@ -45,7 +47,8 @@ async def opened(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     await wait_until_up(redis)
     files, events = Files(settings.folder), Events(redis)
     jobs = Jobs(redis, files, events, settings.keep, settings.retention_s)
-    app.state.dalston = State(settings, redis, files, jobs, events, Fleet(redis))
+    line = Line(redis, events, settings.max_jobs)
+    app.state.dalston = State(settings, redis, files, jobs, events, Fleet(redis), line)
     app.state.door = Door(settings, redis)
     watching = asyncio.create_task(events.run())
     try:

@@ -81,19 +81,38 @@ async def list_deliveries(
     return _json({"deliveries": [_told(one) for one in found]})
 
 
+@router.post("/deliveries/replay", status_code=202, summary="Deliver again all that was given up",
+             responses=answer("Deliveries", "They are on their way", 202))  # fmt: skip
+async def replay_all(request: Request) -> Response:
+    """Make all the deliveries again that were given up."""
+    state = State.of(request)
+    ids = [id for id in await _undelivered(state) if state.jobs.mine(id.split(":")[0])]
+    return _json({"deliveries": [_told(await _again(state, id)) for id in ids]}, 202)
+
+
 @router.post("/deliveries/{delivery}/replay", status_code=202, summary="Deliver again",
              responses=answer("Delivery", "It is on its way", 202))  # fmt: skip
 async def replay(request: Request, delivery: str) -> Response:
     """Make a delivery again, whatever became of it."""
-    state, (job, _, name) = State.of(request), delivery.partition(":")
-    await state.jobs.get(job)
-    known = await asyncio.to_thread(recorded, state.files, job) or {}
-    if name not in known:
+    state = State.of(request)
+    await state.jobs.get(delivery.split(":")[0])
+    return _json(_told(await _again(state, delivery)), 202)
+
+
+async def _again(state: State, delivery: str) -> Delivery:
+    """The delivery, to be made anew; raises NotFound."""
+    job, _, name = delivery.partition(":")
+
+    def anew(known: dict[str, Delivery]) -> dict[str, Delivery]:
+        if name not in known:
+            raise NotFound(f"There is no delivery {delivery[:80]!r}.")
+        return known | {name: replace(known[name], state="pending", attempts=0)}
+
+    found = (await asyncio.to_thread(deliveries.change, state.files, job, anew)).get(name)
+    if found is None:
         raise NotFound(f"There is no delivery {delivery[:80]!r}.")
-    known[name] = replace(known[name], state="pending", attempts=0)
-    await asyncio.to_thread(deliveries.record, state.files, job, known)
     await deliveries.queue(state.redis, [delivery], again=True)
-    return _json(_told(known[name]), 202)
+    return found
 
 
 @router.patch("/{webhook}", summary="Change a webhook", openapi_extra=_body(Change),

@@ -143,10 +143,14 @@ def surroundings(settings: Settings) -> dict[str, str]:
     }  # fmt: skip
 
 
+SECRETS = {"DALSTON_ADMIN_KEY": "", "DALSTON_API_KEY": ""}
+"""What no engine's process is told."""
+
+
 def engine_surroundings(engine: EngineFolder, common: dict[str, str], preload: str = "") -> dict[str, str]:
     """What an engine's process is told; what its manifest wants gives way to the operator's."""
     env = common | {k: v for k, v in engine.manifest.env.items() if k not in os.environ}
-    return env | {"DALSTON_PRELOAD": preload if engine.manifest.models else ""}
+    return env | SECRETS | {"DALSTON_PRELOAD": preload if engine.manifest.models else ""}
 
 
 def _programs(

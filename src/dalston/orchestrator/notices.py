@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from dalston_engine.types import Transcript
@@ -19,7 +20,7 @@ from dalston_engine.types import Transcript
 from dalston.errors import NotFound, SourceRefused, SourceUnreachable
 from dalston.request import TranscribeRequest
 from dalston.store.client import Client
-from dalston.store.deliveries import DIRECT, Delivery, done, due, queue, record, recorded
+from dalston.store.deliveries import DIRECT, Delivery, change, count, done, due, queue, recorded
 from dalston.store.files import Files, JobFile
 from dalston.store.webhooks import Webhook, Webhooks
 
@@ -31,7 +32,7 @@ log = logging.getLogger("dalston.webhooks")
 
 REST_S, TIMEOUT_S = 0.5, 10.0
 AT_ONCE, AT_ONE = 32, 4
-"""Attempts under way, in all and for one address: a slow receiver delays its own deliveries."""
+"""Attempts under way, in all and for one host: a slow receiver delays its own deliveries."""
 AGAIN = {408, 425, 429}
 
 
@@ -106,13 +107,14 @@ class Notices:
             delivery.state = "dropped"
             await self._note(delivery)
             return await done(self.redis, id)
-        if self._busy[target.url] >= AT_ONE:
+        host = urlsplit(target.url).netloc
+        if self._busy[host] >= AT_ONE:
             return await queue(self.redis, [id], REST_S, again=True)
-        self._busy[target.url] += 1
+        self._busy[host] += 1
         try:
             await self._attempt(file, delivery, target)
         finally:
-            self._busy[target.url] -= 1
+            self._busy[host] -= 1
             self._busy += Counter()  # forget those with none
 
     async def _spread(self, file: JobFile) -> None:
@@ -125,15 +127,21 @@ class Notices:
         else:
             everyone = await asyncio.to_thread(self.webhooks.all, file.owner)
             names = [one.id for one in everyone if one.told]
-        if await asyncio.to_thread(recorded, self.files, file.id) is None:
-            fresh = {name: Delivery(file.id, name) for name in names}
-            await asyncio.to_thread(record, self.files, file.id, fresh)
+        fresh = {name: Delivery(file.id, name) for name in names}
+        await asyncio.to_thread(change, self.files, file.id, lambda known: known or fresh)
         await queue(self.redis, [f"{file.id}:{name}" for name in names])
         await done(self.redis, file.id)
 
     async def _attempt(self, file: JobFile, delivery: Delivery, target: Target) -> None:
         delivery.attempts, delivery.at = delivery.attempts + 1, time.time()
-        delivery.status, delivery.error, later, refused = await self._sent(file, delivery, target)
+        try:
+            sent = await self._sent(file, delivery, target)
+        except OSError:  # of this machine's: taken up again when it may be over
+            raise
+        except Exception as error:
+            log.error("job %s: a delivery could not be made: %s", file.id, type(error).__name__)
+            sent = Sent(None, f"The server could not make it: {type(error).__name__}.")
+        delivery.status, delivery.error, later, refused = sent
         good = delivery.status is not None and 200 <= delivery.status < 300
         if target.webhook is not None:
             with contextlib.suppress(NotFound):  # deleted meanwhile
@@ -147,6 +155,7 @@ class Notices:
                 "job %s: %s is given up after %d attempts", file.id, delivery.webhook, delivery.attempts
             )
         await self._note(delivery)
+        await count(self.redis, "delivered" if good else "failed")
         if delivery.state == "pending":
             pause = max(self.pauses[delivery.attempts - 1] * random.uniform(0.9, 1.1), later)
             await queue(self.redis, [delivery.id], pause, again=True)
@@ -214,10 +223,6 @@ class Notices:
 
     async def _note(self, delivery: Delivery) -> None:
         """Write down what became of a delivery, beside the others of its job."""
-        async with _LOCKS[hash(delivery.job) % len(_LOCKS)]:
-            known = await asyncio.to_thread(recorded, self.files, delivery.job) or {}
-            await asyncio.to_thread(record, self.files, delivery.job, known | {delivery.webhook: delivery})
-
-
-_LOCKS = [asyncio.Lock() for _ in range(64)]
-"""Deliveries of one job are written down one after the other."""
+        await asyncio.to_thread(
+            change, self.files, delivery.job, lambda known: known | {delivery.webhook: delivery}
+        )

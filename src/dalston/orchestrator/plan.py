@@ -109,6 +109,8 @@ def lacking(request: TranscribeRequest, card: Card) -> str:
         return f"{card.id} gives no word times."
     if request.characters and not card.characters:
         return f"{card.id} gives no times of characters."
+    if request.probabilities and not card.probabilities:
+        return f"{card.id} gives no probabilities of words, which this answer needs."
     if request.task == "translate" and "translate" not in tasks:
         return f"{card.id} cannot translate; name a model of an engine that can."
     if request.speaker_detection == "diarize" and not card.speakers:

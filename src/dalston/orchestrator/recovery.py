@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dalston_engine import keys
 from msgspec import Struct
 
-from dalston.store import deliveries
+from dalston.store import deliveries, idempotency
 from dalston.store.client import Client
 from dalston.store.files import Files, JobFile
 from dalston.store.jobs import Jobs, milliseconds
@@ -67,6 +67,7 @@ class Recovery:
         suspects = [job for job in on_disk if thorough or job not in known or job in active]
         for batch in _batches(suspects):
             files = await asyncio.to_thread(self._read, batch, report)
+            await idempotency.restore(self.redis, files)
             ended = [file for file in files if file.outcome is not None]
             await self._end(ended, known, active, report)
             await self._resume([file for file in files if file.outcome is None], active, report)
@@ -96,9 +97,7 @@ class Recovery:
             log.error("job %s cannot be ended now: %s", job, error.strerror)
         report.ended += len(late) - len(errors)
         report.listed += sum(file.id not in known for file in files)
-        told = [file for file in files if file.notify is not None]
-        untold = [await asyncio.to_thread(deliveries.open_ones, self.files, file) for file in told]
-        await deliveries.queue(self.redis, [one for ids in untold for one in ids])
+        await deliveries.restore(self.redis, self.files, [file for file in files if file.notify])
         async with self.redis.pipeline(transaction=False) as pipe:
             for file in files:
                 pipe.zadd(keys.JOBS(), {file.id: milliseconds(file.created_at)}, nx=True)

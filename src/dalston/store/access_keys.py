@@ -27,6 +27,17 @@ SCOPES: tuple[Scope, ...] = ("transcribe", "realtime", "admin")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
+class Limits(Struct, omit_defaults=True, forbid_unknown_fields=True, frozen=True):
+    """How much a key may be used; what is absent has no limit."""
+
+    requests_per_minute: Annotated[float, Meta(gt=0)] | None = None
+    """Transcriptions asked for; so many may come at once."""
+    concurrent_jobs: Annotated[int, Meta(gt=0)] | None = None
+    """Jobs that have not ended."""
+    audio_minutes_per_hour: Annotated[float, Meta(gt=0)] | None = None
+    """Of the last 60 minutes; what runs is counted when it has ended."""
+
+
 class AccessKey(Struct, omit_defaults=True):
     """What a key may; its secret is told once, when it is made."""
 
@@ -38,6 +49,7 @@ class AccessKey(Struct, omit_defaults=True):
     """`admin` sees everybody's jobs."""
     created_at: str
     """RFC 3339."""
+    limits: Limits = Limits()
 
 
 class Wanted(Struct, forbid_unknown_fields=True):
@@ -47,6 +59,7 @@ class Wanted(Struct, forbid_unknown_fields=True):
     scopes: Annotated[list[Scope], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["transcribe"])
     owner: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._@-]{1,64}$")] | None = None
     """Absent: the key's own id."""
+    limits: Limits = Limits()
 
 
 class AccessKeys:
@@ -58,7 +71,7 @@ class AccessKeys:
     def make(self, wanted: Wanted) -> tuple[AccessKey, str]:
         """A new key and its secret."""
         id, secret = secrets.token_hex(6), MARK + secrets.token_urlsafe(32)
-        key = AccessKey(id, wanted.name, wanted.owner or id, wanted.scopes, _now())
+        key = AccessKey(id, wanted.name, wanted.owner or id, wanted.scopes, _now(), wanted.limits)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write(self.folder, {digest(secret): msgspec.json.encode(key)})
         return key, secret

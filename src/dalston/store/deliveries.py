@@ -6,7 +6,9 @@ queued again whenever Redis is compared with the files. So each is made at least
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 from dalston_engine import keys
@@ -63,20 +65,43 @@ async def done(redis: Client, id: str, dead: float | None = None) -> None:
         await pipe.execute()
 
 
+async def count(redis: Client, outcome: Literal["delivered", "failed"]) -> None:
+    """Count an attempt."""
+    await redis.hincrby(keys.TOLD(), outcome, 1)
+
+
 def recorded(files: Files, job: str) -> dict[str, Delivery] | None:
     """A job's deliveries by their targets; None when its targets are not known yet."""
     content = files.note(job, "webhooks")
     return None if content is None else msgspec.json.decode(content, type=dict[str, Delivery])
 
 
-def record(files: Files, job: str, deliveries: dict[str, Delivery]) -> None:
-    """Write down what became of a job's deliveries."""
-    files.write_note(job, "webhooks", msgspec.json.encode(deliveries))
+def change(
+    files: Files, job: str, how: Callable[[dict[str, Delivery]], dict[str, Delivery]]
+) -> dict[str, Delivery]:
+    """Write down what became of a job's deliveries: what `how` makes of those that are known."""
+    changed: dict[str, Delivery] = {}
+
+    def changing(content: bytes | None) -> bytes:
+        changed.update(how(msgspec.json.decode(content or b"{}", type=dict[str, Delivery])))
+        return msgspec.json.encode(changed)
+
+    files.change_note(job, "webhooks", changing)
+    return changed
 
 
-def open_ones(files: Files, file: JobFile) -> list[str]:
-    """What of an ended job's deliveries is still to be made."""
-    if file.notify is None or file.outcome is None:
-        return []
-    known = recorded(files, file.id)
-    return [file.id] if known is None else [one.id for one in known.values() if one.state == "pending"]
+async def restore(redis: Client, files: Files, ended: Sequence[JobFile]) -> None:
+    """Have made what of ended jobs' deliveries is still to be made, and list again what was given up."""
+    untold, dead = [], {}
+    for file in ended:
+        known = await asyncio.to_thread(recorded, files, file.id)
+        if known is None:
+            untold.append(file.id)
+        for one in (known or {}).values():
+            if one.state == "pending":
+                untold.append(one.id)
+            elif one.state == "dead":
+                dead[one.id] = int((one.at or 0) * 1000)
+    await queue(redis, untold)
+    if dead:
+        await redis.zadd(keys.UNDELIVERED(), dead, nx=True)

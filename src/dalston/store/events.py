@@ -45,7 +45,8 @@ class Events:
         self._redis = redis
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._listeners: set[asyncio.Queue[Sequence[Change] | None]] = set()
-        self._closed = False
+        self.closed = False
+        """Whether this process is about to end."""
 
     async def run(self) -> None:
         """Read the stream, wake those whose job ended and tell all listeners, until cancelled."""
@@ -71,7 +72,7 @@ class Events:
 
     def close(self) -> None:
         """Let all listeners go: this process is about to end."""
-        self._closed = True
+        self.closed = True
         self._tell(None)
 
     @contextlib.asynccontextmanager
@@ -100,7 +101,7 @@ class Events:
             while after is not None and (missed := await self._after(after)):
                 yield [change for change in missed if change.state != TOLD]
                 after = missed[-1].id
-            while not self._closed and heard in self._listeners:
+            while not self.closed and heard in self._listeners:
                 try:
                     news = await asyncio.wait_for(heard.get(), idle)
                 except TimeoutError:

@@ -17,6 +17,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -82,6 +83,15 @@ class PlanTask(Struct, omit_defaults=True):
     part: int | None = None
 
 
+class Once(Struct):
+    """What a request with an idempotency key is recognised by."""
+
+    token: str
+    """The digest of the key."""
+    request: str
+    """The digest of all that was asked."""
+
+
 class JobFile(Struct, omit_defaults=True):
     """`job.json`: everything Redis would need to be told again."""
 
@@ -103,6 +113,10 @@ class JobFile(Struct, omit_defaults=True):
     """False: its files go soon after it has ended."""
     notify: Notify | None = None
     """Whom it tells of its end."""
+    key: str | None = None
+    """The access key whose limits it counts against."""
+    once: Once | None = None
+    """What makes a repeated request this job."""
 
 
 class Damaged(OSError):
@@ -191,11 +205,11 @@ class Files:
         """What else is kept with a job by that name, as JSON, or None."""
         return _read(f"{self.jobs}/{job}/{name}.json")
 
-    def write_note(self, job: str, name: str, content: bytes) -> None:
-        """Keep something else with a job, if it is still there."""
+    def change_note(self, job: str, name: str, how: Callable[[bytes | None], bytes]) -> None:
+        """Keep something else with a job, if it is still there: what `how` makes of what is there now."""
         with self._alone(job):
             if (self.jobs / job / "job.json").exists():
-                write(self.jobs / job, {f"{name}.json": content})
+                write(self.jobs / job, {f"{name}.json": how(self.note(job, name))})
 
     def remove(self, job: str, ended: int | None = None) -> None:
         """Put a job's folder into the trash: gone at once for all who look, whatever is in it.

@@ -22,7 +22,6 @@ from dalston_engine.stages import STAGES
 from msgspec import Raw, Struct, field
 
 from dalston.errors import Conflict, JobDamaged, NotFound, Unavailable
-from dalston.store import deliveries
 from dalston.store.client import Client
 from dalston.store.ending import Verdict, conclude
 from dalston.store.events import Events
@@ -104,7 +103,8 @@ class Jobs:
         The job is on disk, so it will run even if Redis cannot be told of it now.
         """
         try:
-            await self._send(file)
+            if file.outcome is None:
+                await self._send(file)
             return await self.get(file.id)
         except AWAY:
             log.warning("job %s is accepted but cannot be queued yet: redis cannot be reached", file.id)
@@ -242,8 +242,6 @@ class Jobs:
         )
         verdicts = [verdict for chunk in concluded for verdict in chunk]
         await run_all(FINISH, self.redis, [self._last(v.file) for v in verdicts if v.what == "finish"])
-        tell = [v.file.id for v in verdicts if v.what == "finish" and v.file and v.file.notify]
-        await deliveries.queue(self.redis, tell)
         for verdict in verdicts:
             await self._otherwise(verdict)
         return {verdict.job: verdict.error for verdict in verdicts if verdict.error}
@@ -264,7 +262,8 @@ class Jobs:
         assert file.outcome is not None
         error = msgspec.json.encode(file.outcome.error).decode() if file.outcome.error else None
         return {"job": file.id, "run": file.run, "state": file.outcome.state, "error": error,
-                "keep": self.keep, "retention": self._retention(file)}  # fmt: skip
+                "keep": self.keep, "retention": self._retention(file),
+                "notify": 1 if file.notify else None}  # fmt: skip
 
     def _retention(self, file: JobFile) -> int | None:
         if file.keep:
@@ -314,7 +313,7 @@ class Jobs:
         high = 1 if file.high else None
         return str(await run(SUBMIT, self.redis, job=file.id, run=file.run, owner=file.owner,
                              created=milliseconds(file.created_at), request=request, plan=plan, high=high,
-                             trace=file.trace))  # fmt: skip
+                             trace=file.trace, key=file.key))  # fmt: skip
 
     async def _send_later(self, file: JobFile) -> str:
         while True:

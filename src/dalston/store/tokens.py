@@ -9,7 +9,7 @@ import msgspec
 from dalston_engine import keys
 from msgspec import Struct
 
-from dalston.store.access_keys import digest
+from dalston.store.access_keys import Limits, digest
 from dalston.store.client import Client
 
 LIFE_S = 900
@@ -20,6 +20,9 @@ class Token(Struct):
 
     owner: str
     scopes: Sequence[str]
+    key: str = ""
+    """The access key it was made with, which counts what it is used for."""
+    limits: Limits = Limits()
 
 
 async def issue(redis: Client, token: Token) -> str:

@@ -36,6 +36,7 @@ def submission(fields: Fields, names: Names) -> Submission:
         language=short("language_code", form.language_code) if form.language_code else None,
         speaker_detection=_speakers(form),
         word_timestamps=form.timestamps_granularity != "none" or bool(form.additional_formats),
+        probabilities=True,
         characters=form.timestamps_granularity == "character",
         source_format="pcm_s16le_16k" if form.file_format == "pcm_s16le_16" else "",
         options={name: value for name, value in options.items() if value is not None},

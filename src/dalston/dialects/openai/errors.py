@@ -9,7 +9,7 @@ from dalston.dialects.base import Answer
 from dalston.errors import BadField
 
 _TYPES = {403: "permission_error", 429: "rate_limit_error"}
-_CODES = {"unknown_model": "model_not_found"}
+_CODES = {"unknown_model": "model_not_found", "quota_exceeded": "insufficient_quota"}
 _KINDS = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 
 

@@ -24,6 +24,7 @@ def submission(fields: Fields, names: Names) -> Submission:
         language=short("language", language) if language else None,
         speaker_detection="diarize" if form.response_format == "diarized_json" else "none",
         word_timestamps=word or bool(form.include) or form.response_format in ("srt", "vtt"),
+        probabilities=bool(form.include),
         stream=stream,
         options={name: value for name, value in (options | _vad(form)).items() if value is not None},
         answer=_answer(form.response_format)

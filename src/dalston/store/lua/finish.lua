@@ -1,9 +1,9 @@
--- args: job run state error keep retention
+-- args: job run state error keep retention notify
 -- The terminal transition of a job's run, after its outcome is on disk. Its keys live on for `keep` s, its
--- files for `retention` s if there is an end to it. Answers OK, EXISTS (already terminal) or STALE (a
--- later run has begun).
+-- files for `retention` s if there is an end to it; `notify`: somebody is to be told. Answers OK, EXISTS
+-- (already terminal) or STALE (a later run has begun).
 local key, ended = KEY.JOB(job), now
-local found = redis.call('HMGET', key, 'state', 'run', 'open', 'tasks')
+local found = redis.call('HMGET', key, 'state', 'run', 'open', 'tasks', 'key')
 if not found[1] then redis.call('ZREM', KEY.ACTIVE(), job) end
 if not ACTIVE[found[1]] then return 'EXISTS' end
 if tonumber(found[2]) > tonumber(run) then return 'STALE' end
@@ -17,5 +17,12 @@ for _, task in ipairs(words(found[4])) do
 end
 redis.call('EXPIRE', key, keep)
 redis.call('EXPIRE', KEY.SEGMENTS(job), 30) -- who follows has until then to read the last ones
+if notify ~= '' then redis.call('ZADD', KEY.DELIVERIES(), 'NX', stamp, job) end
+local first = words(found[4])[1]
+local audio = found[5] and first and tonumber(redis.call('HGET', KEY.TASK(first), 'audio') or nil)
+if audio and state ~= 'failed' then -- what its access key has used up
+  redis.call('HINCRBYFLOAT', KEY.LIMIT(found[5]), int(math.floor(now / 60000)), audio)
+  redis.call('EXPIRE', KEY.LIMIT(found[5]), 7200)
+end
 event(job, '', state)
 return 'OK'

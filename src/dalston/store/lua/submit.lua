@@ -1,4 +1,4 @@
--- args: job run owner created request plan high trace
+-- args: job run owner created request plan high trace key
 -- Create a job and its tasks, and queue those that need nothing. Answers OK or EXISTS.
 if redis.call('EXISTS', KEY.JOB(job)) == 1 then return 'EXISTS' end
 local tasks, ids = cjson.decode(plan), {}
@@ -7,6 +7,11 @@ redis.call('HSET', KEY.JOB(job), 'state', 'queued', 'owner', owner, 'created_at'
   'request', request, 'tasks', table.concat(ids, ' '), 'open', #tasks, 'version', 1, 'run', run)
 if high ~= '' then redis.call('HSET', KEY.JOB(job), 'high', 1) end
 if trace ~= '' then redis.call('HSET', KEY.JOB(job), 'trace', trace) end
+if key ~= '' then
+  redis.call('HSET', KEY.JOB(job), 'key', key)
+  redis.call('ZADD', KEY.LIMITED(key), 0, job)
+  redis.call('EXPIRE', KEY.LIMITED(key), 604800)
+end
 redis.call('ZADD', KEY.JOBS(), created, job)
 redis.call('ZADD', KEY.ACTIVE(), created, job)
 redis.call('ZREM', KEY.EXPIRY(), job)

@@ -1,0 +1,151 @@
+"""The line before the door: who finds no room waits, keys in turn, each one's requests in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+
+from dalston_engine.queue import AWAY
+from msgspec import Struct
+from starlette.requests import ClientDisconnect
+
+from dalston.errors import Limited, Unavailable
+from dalston.gateway.access import Caller
+from dalston.store.admission import Verdict, admit, pace
+from dalston.store.client import Client
+from dalston.store.events import Events
+
+LOOK_S = 0.5
+"""How long nobody looks whether there is room, if no job ends."""
+LONGEST = 1000
+"""Who comes when so many wait is refused at once: each holds a connection and a recording."""
+SOON_S, LATE_S = 1.0, 3600.0
+"""What a caller is told to wait at least and at most."""
+MEASURE_S = 1.0
+"""How long a measured speed counts."""
+TOLD = {
+    "QUOTA": ("quota_exceeded", 429, "This key has used up its minutes of audio for an hour."),
+    "CONCURRENT": ("concurrent_limit_exceeded", 429, "This key has as many jobs at work as it may."),
+    "RATE": ("rate_limit_exceeded", 429, "This key has asked for as many transcriptions as it may."),
+    "FULL": ("queue_full", 503, "The server has as many jobs as it takes."),
+}
+
+
+class Waiter(Struct, eq=False):
+    """A request that waits."""
+
+    caller: Caller
+    job: str
+    gone: Callable[[], Awaitable[bool]]
+    """Whether the client has hung up."""
+    done: asyncio.Future[None]
+    verdict: Verdict
+    """What was in the way at the last look."""
+
+    @property
+    def waits(self) -> bool:
+        return not self.done.done()
+
+
+class Line:
+    """Who waits at this gateway: a row for each access key, or owner without one."""
+
+    def __init__(self, redis: Client, events: Events, room: int) -> None:
+        self.redis, self.events, self.room = redis, events, room
+        self._rows: OrderedDict[str, deque[Waiter]] = OrderedDict()
+        self._walk: asyncio.Task[None] | None = None
+        self._pace, self._measured = 0.0, -math.inf
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rows.values()))
+
+    async def enter(
+        self, caller: Caller, job: str, patience: float, gone: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """Return when the job may come in; raises Limited after `patience` seconds in vain."""
+        verdict = self._ahead(caller) or await self._ask(caller, job)
+        if verdict.word == "OK":
+            return
+        if patience and verdict.wait <= patience and len(self) < LONGEST:
+            waiter = Waiter(caller, job, gone, asyncio.get_running_loop().create_future(), verdict)
+            with contextlib.suppress(TimeoutError):
+                return await self._wait(waiter, patience)
+            verdict = waiter.verdict
+        raise await self._refusal(verdict)
+
+    def _ahead(self, caller: Caller) -> Verdict | None:
+        """What keeps those waiting who come before this caller; None when nobody does."""
+        firsts = [row[0] for row in self._rows.values() if row]
+        before = [one for one in firsts if one.verdict.word == "FULL" or _row(one.caller) == _row(caller)]
+        return before[0].verdict if before else None
+
+    async def _wait(self, waiter: Waiter, patience: float) -> None:
+        self._rows.setdefault(_row(waiter.caller), deque()).append(waiter)
+        if self._walk is None or self._walk.done():
+            self._walk = asyncio.create_task(self._run())
+        async with asyncio.timeout(patience):
+            await waiter.done
+
+    async def _run(self) -> None:
+        """Let in whoever may, at every end of a job and now and then, while anybody waits."""
+        while self._rows and not self.events.closed:
+            async with contextlib.aclosing(self.events.changes(None, LOOK_S)) as news:
+                async for _ in news:
+                    with contextlib.suppress(*AWAY):
+                        await self._round()
+                    if not self._rows:
+                        return
+        for waiter in [one for row in self._rows.values() for one in row if one.waits]:
+            waiter.done.set_exception(Unavailable("The server is about to stop; try again soon."))
+        self._rows.clear()
+
+    async def _round(self) -> None:
+        """Ask for the first of every row in turn, until nobody gets in."""
+        let_in = True
+        while let_in:
+            let_in = False
+            for name in list(self._rows):
+                word = await self._first(self._rows[name])
+                if not self._rows[name]:
+                    del self._rows[name]
+                elif word == "OK":
+                    self._rows.move_to_end(name)
+                if word == "FULL":
+                    return
+                let_in |= word == "OK"
+
+    async def _first(self, row: deque[Waiter]) -> str:
+        """What the first in a row who is still there is told; empty when there is nobody."""
+        while row:
+            first = row[0]
+            if first.waits and await first.gone():
+                first.done.set_exception(ClientDisconnect())
+            if first.waits:
+                first.verdict = await self._ask(first.caller, first.job)
+                if first.verdict.word != "OK":
+                    return first.verdict.word
+            row.popleft()
+            if first.waits:
+                first.done.set_result(None)
+                return first.verdict.word
+        return ""
+
+    async def _ask(self, caller: Caller, job: str) -> Verdict:
+        return await admit(self.redis, job, caller.key, caller.limits, self.room)
+
+    async def _refusal(self, verdict: Verdict) -> Limited:
+        """The error for whoever is not let in, with the wait as known, or reckoned by what is measured."""
+        if not (wait := verdict.wait):
+            if time.monotonic() > self._measured + MEASURE_S:
+                self._pace, self._measured = await pace(self.redis), time.monotonic()
+            wait = (len(self) + 1) * self._pace
+        code, status, message = TOLD[verdict.word]
+        return Limited(message, retry_after=min(max(wait, SOON_S), LATE_S), code=code, status=status)
+
+
+def _row(caller: Caller) -> str:
+    return caller.key or caller.owner

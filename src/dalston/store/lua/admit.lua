@@ -1,0 +1,51 @@
+-- args: job key rate concurrent minutes room
+-- Let a job in: within the limits of its access key, and while fewer than `room` jobs are at work; 0 is no
+-- limit. Answers {OK | QUOTA | CONCURRENT | FULL | RATE, ms until it may be OK, 0 where nobody knows}.
+rate, concurrent, minutes, room = tonumber(rate), tonumber(concurrent), tonumber(minutes), tonumber(room)
+local used, mine, MINUTE = KEY.LIMIT(key), KEY.LIMITED(key), 60000
+
+if minutes > 0 then
+  local spent, order = {}, {}
+  local total, found = 0, redis.call('HGETALL', used)
+  for n = 1, #found, 2 do
+    local minute = tonumber(found[n])
+    if minute and (minute + 60) * MINUTE <= now then redis.call('HDEL', used, found[n])
+    elseif minute then
+      spent[minute], order[#order + 1] = tonumber(found[n + 1]), minute
+      total = total + spent[minute]
+    end
+  end
+  table.sort(order)
+  for _, minute in ipairs(order) do
+    if total < minutes * 60 then break end
+    total = total - spent[minute]
+    if total < minutes * 60 then return {'QUOTA', (minute + 60) * MINUTE - now} end
+  end
+end
+
+if concurrent > 0 then
+  local running, found = 0, redis.call('ZRANGE', mine, 0, -1, 'WITHSCORES')
+  for n = 1, #found, 2 do
+    if redis.call('ZSCORE', KEY.ACTIVE(), found[n]) or tonumber(found[n + 1]) > now - MINUTE then
+      running = running + 1
+    else redis.call('ZREM', mine, found[n]) end
+  end
+  if running >= concurrent then return {'CONCURRENT', 0} end
+end
+
+if room > 0 and redis.call('ZCARD', KEY.ACTIVE()) >= room then return {'FULL', 0} end
+
+if rate > 0 then -- GCRA: `due` is when the next request would come if all came evenly
+  local every = MINUTE / rate
+  local due = math.max(now, tonumber(redis.call('HGET', used, 'due') or 0))
+  local early = due - now - (MINUTE - every)
+  if early > 0.001 then return {'RATE', math.ceil(early)} end
+  redis.call('HSET', used, 'due', string.format('%.3f', due + every))
+  redis.call('EXPIRE', used, 7200)
+end
+
+if concurrent > 0 then
+  redis.call('ZADD', mine, stamp, job)
+  redis.call('EXPIRE', mine, 604800)
+end
+return {'OK', 0}
