@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +29,8 @@ _ID = re.compile("[0-9a-f]{1,64}")
 ENDED = {"completed", "failed", "cancelled"}
 FOLLOW_S = 0.4
 """How long one look at a running job may take; its end is told at once."""
+SENDS = 4
+"""How often a recording is sent to a gateway that falls while it comes."""
 AGAIN_S = 0.2
 """The pause before a gateway that has ended is asked again."""
 
@@ -65,7 +68,7 @@ class Client:
     # Keys
 
     async def make_key(self, **fields: Any) -> Any:
-        """Make an access key; its `secret` is told this once. `fields`: name, scopes, owner."""
+        """Make an access key; its `secret` is told this once. `fields`: name, scopes, owner, limits."""
         return _read(await self._send("POST", "/v1/keys", json=fields))
 
     async def keys(self) -> Any:
@@ -76,14 +79,50 @@ class Client:
         """Let an access key open nothing any more."""
         _read(await self._send("DELETE", f"/v1/keys/{quote(id, safe='')}"))
 
+    # Webhooks
+
+    async def make_webhook(
+        self, url: str, name: str = "webhook", headers: dict[str, str] | None = None
+    ) -> Any:
+        """Register an address that is told when jobs end; its `secret` is told this once."""
+        fields = {"url": url, "name": name, "headers": headers or {}}
+        return _read(await self._send("POST", "/v1/webhooks", json=fields))
+
+    async def webhooks(self) -> Any:
+        """The registered webhooks, with their last failures."""
+        return (await self.ask("/v1/webhooks"))["webhooks"]
+
+    async def delete_webhook(self, id: str) -> None:
+        """Tell this address nothing any more."""
+        _read(await self._send("DELETE", f"/v1/webhooks/{quote(id, safe='')}"))
+
+    async def webhook_secret(self) -> str:
+        """What deliveries to addresses that are not registered are signed with."""
+        return str((await self.ask("/v1/webhooks/secret"))["secret"])
+
+    async def deliveries(self, job: str | None = None) -> Any:
+        """A job's deliveries, or those that were given up."""
+        return (await self.ask("/v1/webhooks/deliveries", job=job))["deliveries"]
+
+    async def replay(self, delivery: str | None = None) -> Any:
+        """Make a delivery again, or all that were given up; returns them."""
+        one = f"/{quote(delivery, safe='')}" if delivery else ""
+        told = _read(await self._send("POST", f"/v1/webhooks/deliveries{one}/replay"))
+        return [told] if delivery else told["deliveries"]
+
     # Recordings
 
     async def submit(self, path: str | os.PathLike[str], **fields: Any) -> Any:
-        """Upload a recording; returns its job at once. `fields` are the form's: model, language, …"""
-        with Path(path).open("rb") as file:  # noqa: ASYNC230
-            name = os.fsencode(Path(path).name).decode(errors="replace")
-            files = {"file": (name, file)}
-            return _read(await self._send("POST", PATH, data=_texts(fields), files=files))
+        """Upload a recording; returns its job at once. `fields` are the form's: model, language, …
+
+        It is sent again where the gateway falls meanwhile, and is one job all the same.
+        """
+        key = {"idempotency-key": secrets.token_hex(16)}
+        for _ in range(SENDS - 1):
+            with contextlib.suppress(HungUp):
+                return await self._submit(path, fields, key)
+            await asyncio.sleep(AGAIN_S)
+        return await self._submit(path, fields, key)
 
     async def transcribe(self, path: str | os.PathLike[str], **fields: Any) -> Any:
         """Upload a recording and wait; returns the completed job, or raises ServerSaid saying why not."""
@@ -181,6 +220,14 @@ class Client:
     async def ask(self, path: str, **query: Any) -> Any:
         """GET a path as JSON, again if the gateway falls meanwhile."""
         return _read(await self._patient(path, **query))
+
+    async def _submit(
+        self, path: str | os.PathLike[str], fields: dict[str, Any], headers: dict[str, str]
+    ) -> Any:
+        with Path(path).open("rb") as file:  # noqa: ASYNC230
+            name = os.fsencode(Path(path).name).decode(errors="replace")
+            content = {"data": _texts(fields), "files": {"file": (name, file)}, "headers": headers}
+            return _read(await self._send("POST", PATH, **content))
 
     async def _patient(self, path: str, **query: Any) -> httpx2.Response:
         while True:

@@ -19,8 +19,10 @@ OPEN = {"waiting", "queued", "running", "retrying"}
 SETTLED = {"completed", "failed", "skipped", "cancelled"}
 ACTIVE = {"queued", "running"}
 ENDED = {"completed", "failed", "cancelled"}
-ASKED: dict[str, Any] = {"owner": "me", "created": 1, "trace": None, "request": "{}"}
+ASKED: dict[str, Any] = {"owner": "me", "created": 1, "trace": None, "request": "{}", "key": None}
 """What `submit` is told of a job besides its id, its run, its plan and its lane."""
+FINE: dict[str, Any] = {"error": None, "notify": None}
+"""What `finish` is told of a job without an error of which nobody is told."""
 
 Fields = dict[str, str]
 

@@ -20,7 +20,7 @@ from dalston.errors import Unavailable
 from dalston.store import client
 from dalston.store.client import wait_until_up
 from dalston.store.scripts import CANCEL, FINISH, FORGET, REVIVE, SUBMIT, SWEEP
-from tests.contract.model import ASKED
+from tests.contract.model import ASKED, FINE
 from tests.contract.workshop import Office, Throwaway, assert_done_once, job_file, open_office
 from tests.waiting import soon, until
 
@@ -213,6 +213,7 @@ async def test_a_script_that_is_refused_changes_nothing(redis: Any, valkey: str)
         "request": "{}",
         "plan": plan_of("j", "preparer"),
         "high": None,
+        "key": "k",
     }
     SUBMIT(redis, job="j", **submit)
     settle = {"seconds": None, "audio": None, "error": None, "delay": 0, "attempts": 3}
@@ -227,7 +228,7 @@ async def test_a_script_that_is_refused_changes_nothing(redis: Any, valkey: str)
          | instance | settle),
         (SWEEP, {"lease": 15_000, "attempts": 3, "limit": 9}),
         (CANCEL, {"job": "j", "run": 1}),
-        (FINISH, {"job": "j", "run": 1, "state": "cancelled", "error": None, "keep": 60, "retention": 60}),
+        (FINISH, {"job": "j", "run": 1, "state": "cancelled", "keep": 60, "retention": 60} | FINE),
         (REVIVE, {"job": "j", "run": 2, "all": None}),
         (FORGET, {"job": "j", "tasks": ""}),
     ]  # fmt: skip

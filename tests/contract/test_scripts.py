@@ -31,7 +31,7 @@ from dalston.orchestrator.upkeep import LEASE_MS as LEASE
 from dalston.store.files import PlanTask
 from dalston.store.scripts import CANCEL, FAIL, FINISH, FORGET, REPLAN, REVIVE, SHOW, SUBMIT, SWEEP, TIDY
 from dalston.store.snapshot import Snapshot
-from tests.contract.model import ASKED
+from tests.contract.model import ASKED, FINE
 
 LINE = {"prepare": "", "transcribe": "prepare", "merge": "prepare transcribe"}
 DIAMOND = {"prepare": "", "left": "prepare", "right": "prepare", "merge": "left right"}
@@ -129,7 +129,7 @@ def make_due(redis: Any) -> None:
 
 def end(redis: Any, state: str = "failed", retention: int | None = None, run: int = 1) -> str:
     """End job `j`."""
-    return str(FINISH(redis, job="j", run=run, state=state, error=None, keep=60, retention=retention))
+    return str(FINISH(redis, job="j", run=run, state=state, keep=60, retention=retention, **FINE))
 
 
 def revive(redis: Any, run: int = 2, all: int | None = None) -> str:
@@ -1203,7 +1203,7 @@ def test_a_job_ends_once(redis: Any) -> None:
     end(redis, "failed")
     with nothing_changes(redis):
         assert end(redis, "completed", retention=5) == "EXISTS"
-        assert FINISH(redis, job="?", run=1, state="completed", error=None, keep=99, retention=5) == "EXISTS"
+        assert FINISH(redis, job="?", run=1, state="completed", keep=99, retention=5, **FINE) == "EXISTS"
 
 
 @pytest.mark.parametrize("retention", [None, 0, 5])
@@ -1500,7 +1500,7 @@ def test_there_may_be_nothing_to_tidy(redis: Any) -> None:
 
 def repeated_submit(redis: Any, queue: Open) -> dict[str, Any]:
     plan = msgspec.json.encode(planned("j", DIAMOND)).decode()
-    told = {"job": "j", "run": 1, "owner": "me", "created": 1, "trace": None}
+    told = {"job": "j", "run": 1, "owner": "me", "created": 1, "trace": None, "key": "k"}
     return told | {"request": "{}", "plan": plan, "high": 1}
 
 
@@ -1587,7 +1587,15 @@ def repeated_finish(redis: Any, queue: Open) -> dict[str, Any]:
     submit(redis)
     done(queue("prepare"))
     claimed(queue("transcribe"))
-    return {"job": "j", "run": 1, "state": "completed", "error": None, "keep": 60, "retention": 5}
+    return {
+        "job": "j",
+        "run": 1,
+        "state": "completed",
+        "error": None,
+        "keep": 60,
+        "retention": 5,
+        "notify": 1,
+    }
 
 
 def repeated_revive(all: int | None) -> Prepare:
@@ -1611,6 +1619,14 @@ def repeated_forget(redis: Any, queue: Open) -> dict[str, Any]:
 def repeated_show(redis: Any, queue: Open) -> dict[str, Any]:
     submit(redis)
     return {"job": "j"}
+
+
+def repeated_admit(redis: Any, queue: Open) -> dict[str, Any]:
+    return {"job": "j", "key": "k", "rate": 2, "concurrent": 1, "minutes": 0, "room": 2}
+
+
+def repeated_repeat(redis: Any, queue: Open) -> dict[str, Any]:
+    return {"owner": "me", "token": "t", "value": "v", "before": None, "ttl": 60}
 
 
 def repeated_due(redis: Any, queue: Open) -> dict[str, Any]:
@@ -1651,6 +1667,8 @@ REPEATED = {
     "forget": repeated_forget,
     "show": repeated_show,
     "tidy": repeated_tidy,
+    "admit": repeated_admit,
+    "repeat": repeated_repeat,
     "due": repeated_due,
     "deliver": repeated_deliver,
 }
@@ -1668,6 +1686,8 @@ def meaning(redis: Any) -> dict[str, Any]:
             found[key] = redis.zrange(key, 0, -1, withscores=key != keys.ENGINES())
         elif kind == "set":
             found[key] = redis.smembers(key)
+        elif kind == "string":
+            found[key] = redis.get(key)
         else:
             found[key] = (redis.xrange(key), leases(redis, key))
     found.pop(keys.SWEEP(), None)

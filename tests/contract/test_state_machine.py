@@ -40,6 +40,7 @@ from tests.contract.model import (
     ASKED,
     ENDED,
     ENGINES,
+    FINE,
     OPEN,
     SETTLED,
     File,
@@ -276,13 +277,7 @@ class Machine(RuleBasedStateMachine):
         if file.outcome is None:
             self.revive(job, None, file.run)
         else:
-            told: dict[str, Any] = {
-                "job": job,
-                "run": file.run,
-                "error": None,
-                "keep": 600,
-                "retention": None,
-            }
+            told: dict[str, Any] = {"job": job, "run": file.run, "keep": 600, "retention": None, **FINE}
             word = FINISH(self.redis, state=file.outcome, **told)
             late = "STALE" if int(found["run"]) > file.run else "OK"
             assert word == (late if found["state"] in ACTIVE else "EXISTS")
@@ -536,7 +531,14 @@ class Machine(RuleBasedStateMachine):
             if file.outcome is None:
                 self.did("start over")
                 return self.revive(job, all=1)
-        told: dict[str, Any] = {"job": job, "run": file.run, "error": None, "keep": 600, "retention": None}
+        told: dict[str, Any] = {
+            "job": job,
+            "run": file.run,
+            "error": None,
+            "keep": 600,
+            "retention": None,
+            "notify": None,
+        }
         word = FINISH(self.redis, state=file.outcome, **told)
         assert word == "EXISTS" or self.redis.hget(keys.JOB(job=job), "state") == file.outcome
         return self.changes_nothing(lambda: FINISH(self.redis, state="failed", **told), "EXISTS")

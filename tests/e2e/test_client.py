@@ -5,11 +5,12 @@ from __future__ import annotations
 import http.server
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import dalston
-from dalston.client import NoServer, ServerSaid
+from dalston.client import HungUp, NoServer, ServerSaid
 from tests.e2e.conftest import Server
 
 pytestmark = pytest.mark.anyio
@@ -92,3 +93,23 @@ async def test_another_kind_of_server_is_said(tmp_path: Path) -> None:
             with pytest.raises(ServerSaid, match="not as Dalston does"):
                 await client.engines()
         other.shutdown()
+
+
+async def test_a_gateway_that_falls_while_a_recording_comes_makes_no_second_job(
+    server: Server, meeting: Path
+) -> None:
+    before, lost = server.folders(), list[Any]()
+
+    class Unlucky(dalston.Client):
+        async def _send(self, method: str, path: str, **content: Any) -> Any:
+            answer = await super()._send(method, path, **content)
+            if method == "POST" and len(lost) < 2:
+                lost.append(answer)
+                raise HungUp
+            return answer
+
+    async with Unlucky(server.url) as client:
+        job = await client.transcribe(meeting, model="fake", text="once")
+    assert (len(lost), job["text"]) == (2, "once")
+    assert server.folders() - before == {job["id"]}
+    assert lost[1].headers["idempotent-replayed"] == "true"

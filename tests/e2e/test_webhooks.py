@@ -6,7 +6,9 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from dalston_engine import keys
 from dalston_engine.queue import connect
 
 from dalston.local import valkey as embedded
-from tests.e2e.conftest import SCRIPTED, Server, serving
+from tests.e2e.conftest import DALSTON, SCRIPTED, Server, serving
 from tests.receiver import Got, Receiver, receiving
 from tests.security import craft
 from tests.waiting import until
@@ -204,3 +206,40 @@ def test_a_redis_that_forgot_brings_deliveries_back(teller: Server, receiver: Re
             process.kill()
     receiver.got.get(timeout=WAIT_S)
     until(lambda: state(teller, job) == "delivered", WAIT_S)
+
+
+def test_it_is_all_done_from_the_command_line(teller: Server, receiver: Receiver) -> None:
+    def said(*words: str) -> str:
+        command = [*DALSTON, "webhook", *words, "--data", str(teller.data)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+    id, secret = said("create", receiver.url, "--name", "shop", "--header", "X-Shop: 1").split()
+    (listed,) = [one for one in json.loads(said("list", "--json")) if one["id"] == id]
+    assert (listed["name"], listed["headers"]) == ("shop", {"X-Shop": "1"})
+    assert "enabled" in said("list")
+    receiver.statuses = [400, 400]
+    job = teller.submit(craft.wav(), model="fake", webhook_id=id).json()["id"]
+    assert genuine(receiver.got.get(timeout=WAIT_S), secret, time.time())
+    until(lambda: state(teller, job) == "dead")
+    assert f"{job}:{id}" in said("deliveries")
+    assert said("replay", f"{job}:{id}") == "1 on the way\n"
+    until(lambda: deliveries(teller, job)[0]["attempts"] == 1 and state(teller, job) == "dead")
+    said("replay", "--all")
+    until(lambda: state(teller, job) == "delivered")
+    assert json.loads(said("deliveries", job, "--json"))[0]["status"] == 200
+    assert said("secret").startswith("wsec_")
+    metrics = teller.client.get("/metrics").text
+    assert re.search(r'^dalston_webhook_attempts_total\{outcome="failed"\} [1-9]', metrics, re.MULTILINE)
+    said("delete", id)
+    assert id not in said("list")
+
+
+def test_what_was_given_up_is_listed_again_when_redis_forgot_it(teller: Server, receiver: Receiver) -> None:
+    receiver.statuses = [400]
+    job = teller.submit(craft.wav(), model="fake", webhook_url=receiver.url).json()["id"]
+    until(lambda: state(teller, job) == "dead")
+    with connect(embedded.url(teller.data)) as redis:
+        until(lambda: redis.zscore(keys.UNDELIVERED(), f"{job}:direct"))
+        redis.delete(keys.UNDELIVERED(), keys.JOBS())
+        teller.child("orchestrator").kill()
+        until(lambda: redis.zscore(keys.UNDELIVERED(), f"{job}:direct"))

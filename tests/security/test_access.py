@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from dalston.gateway.access import FAILURES, Failures
-from dalston.store.access_keys import AccessKeys, Scope, Wanted
+from dalston.store.access_keys import AccessKeys, Limits, Scope, Wanted
 from tests.e2e.conftest import DALSTON, SCRIPTED, Server, serving
 from tests.security import craft
 
@@ -178,11 +178,13 @@ def test_keys_from_the_command_line_need_no_server(tmp_path: Path) -> None:
         )
         return done.stdout
 
-    secret = dalston("create", "shop", "--scope", "admin").strip()
+    secret = dalston("create", "shop", "--scope", "admin", "--concurrent-jobs", "3").strip()
     key = AccessKeys(tmp_path / "data").find(secret)
     assert key is not None
-    assert (key.name, key.scopes) == ("shop", ["admin"])
-    assert key.id in dalston("list")
+    assert (key.name, key.scopes, key.limits) == ("shop", ["admin"], Limits(concurrent_jobs=3))
+    listed = dalston("list")
+    assert key.id in listed
+    assert "3 jobs at once" in listed
     assert secret not in dalston("list", "--json")
     dalston("revoke", key.id)
     assert AccessKeys(tmp_path / "data").find(secret) is None

@@ -52,6 +52,7 @@ def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPa
         "model_names": "whisper-1=base",
         "keys": "required",
         "fetch_timeout": "3m",
+        "wait_timeout": "2m",
         "webhook_retries": "1s,1m",
     }.get(name, value)
     monkeypatch.setenv(f"DALSTON_{name.upper()}", str(value))

@@ -83,7 +83,7 @@ LIMIT = Key("dalston:limit:{key}", "hash", "heartbeat", "admit, finish")
 """An access key's use: when its next request is due, and seconds of audio by the minute."""
 
 LIMITED = Key("dalston:limit:{key}:jobs", "zset", "heartbeat", "admit, submit")
-"""An access key's jobs: by when they were let in, 0 once they are submitted."""
+"""An access key's jobs: by when they were let in, 0 once they are submitted. `any`: all that are let in."""
 
 DELIVERIES = Key("dalston:webhook:due", "zset", "permanent", "finish, deliver, due, orchestrators")
 """Deliveries to webhooks by when the next attempt is due."""

@@ -12,6 +12,7 @@ import typer
 from dalston.cli.completion import job_ids
 from dalston.cli.engine import engine
 from dalston.cli.key import key
+from dalston.cli.webhook import webhook
 
 app = typer.Typer(
     name="dalston",
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(engine, name="engine")
 app.add_typer(key, name="key")
+app.add_typer(webhook, name="webhook")
 dead = typer.Typer(help="Tasks that were given up after their last attempt.", no_args_is_help=True)
 app.add_typer(dead, name="dead")
 

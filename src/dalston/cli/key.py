@@ -19,11 +19,19 @@ def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     scope: Annotated[list[str] | None, typer.Option(help="transcribe (default), realtime or admin.")] = None,
     owner: Annotated[str | None, typer.Option(help="Share the jobs of this owner's other keys.")] = None,
+    requests_per_minute: Annotated[float | None, typer.Option(help="How many it may submit.")] = None,
+    concurrent_jobs: Annotated[int | None, typer.Option(help="How many it may have at work.")] = None,
+    audio_minutes_per_hour: Annotated[float | None, typer.Option(help="How much it may submit.")] = None,
     json: Json = False,
     data: Data = None,
 ) -> None:
     """Make a key; its secret is printed this once."""
-    fields = {"name": name, "scopes": scope or ["transcribe"]} | ({"owner": owner} if owner else {})
+    limits = {"requests_per_minute": requests_per_minute, "concurrent_jobs": concurrent_jobs,
+              "audio_minutes_per_hour": audio_minutes_per_hour}  # fmt: skip
+    fields: dict[str, Any] = {"name": name, "scopes": scope or ["transcribe"]} | (
+        {"owner": owner} if owner else {}
+    )
+    fields["limits"] = {name: value for name, value in limits.items() if value is not None}
     made = asyncio.run(_create(fields, data))
     _print(made, json) if json else print(made["secret"])
 
@@ -37,15 +45,22 @@ def list_(json: Json = False, data: Data = None) -> None:
     if json:
         return _print(found, json)
     rows = [
-        [one["id"], one["name"], one["owner"], ",".join(one["scopes"]), one["created_at"]] for one in found
+        [one["id"], one["name"], one["owner"], ",".join(one["scopes"]), _limits(one), one["created_at"]]
+        for one in found
     ]
-    table(["id", "name", "owner", "scopes", "made"], rows)
+    table(["id", "name", "owner", "scopes", "limits", "made"], rows)
 
 
 @key.command()
 def revoke(id: Annotated[str, typer.Argument(help="The key's id.")], data: Data = None) -> None:
     """Let a key open nothing any more."""
     asyncio.run(_revoke(id, data))
+
+
+def _limits(one: dict[str, Any]) -> str:
+    told = {"requests_per_minute": "{:g} requests/min", "concurrent_jobs": "{:g} jobs at once",
+            "audio_minutes_per_hour": "{:g} min of audio/h"}  # fmt: skip
+    return ", ".join(told[name].format(value) for name, value in one.get("limits", {}).items())
 
 
 async def _create(fields: dict[str, Any], data: str | None) -> Any:

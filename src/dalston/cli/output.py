@@ -23,7 +23,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     shown = Table(box=None, pad_edge=False)
     for column in columns:
-        shown.add_column(column, no_wrap=column in {"job", "engine"}, overflow="fold")
+        shown.add_column(column, no_wrap=column in {"job", "engine", "delivery"}, overflow="fold")
     for row in rows:
         shown.add_row(*row)
     Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(shown)

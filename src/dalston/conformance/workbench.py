@@ -133,6 +133,7 @@ class Workbench:
             "request": "{}",
             "high": None,
             "trace": None,
+            "key": None,
         }
         SUBMIT(self.redis, job=job, run=1, plan=msgspec.json.encode(plan).decode(), **told)
         for name in names[:-1]:

@@ -3,6 +3,8 @@
 -- limit. Answers {OK | QUOTA | CONCURRENT | FULL | RATE, ms until it may be OK, 0 where nobody knows}.
 rate, concurrent, minutes, room = tonumber(rate), tonumber(concurrent), tonumber(minutes), tonumber(room)
 local used, mine, MINUTE = KEY.LIMIT(key), KEY.LIMITED(key), 60000
+local coming, limited = KEY.LIMITED('any'), rate + concurrent + minutes > 0 -- let in, not submitted yet
+if redis.call('ZSCORE', coming, job) or redis.call('ZSCORE', mine, job) then return {'OK', 0} end
 
 if minutes > 0 then
   local spent, order = {}, {}
@@ -23,17 +25,20 @@ if minutes > 0 then
   end
 end
 
-if concurrent > 0 then
+if limited then
   local running, found = 0, redis.call('ZRANGE', mine, 0, -1, 'WITHSCORES')
   for n = 1, #found, 2 do
     if redis.call('ZSCORE', KEY.ACTIVE(), found[n]) or tonumber(found[n + 1]) > now - MINUTE then
       running = running + 1
     else redis.call('ZREM', mine, found[n]) end
   end
-  if running >= concurrent then return {'CONCURRENT', 0} end
+  if concurrent > 0 and running >= concurrent then return {'CONCURRENT', 0} end
 end
 
-if room > 0 and redis.call('ZCARD', KEY.ACTIVE()) >= room then return {'FULL', 0} end
+if room > 0 then
+  redis.call('ZREMRANGEBYSCORE', coming, '-inf', now - MINUTE)
+  if redis.call('ZCARD', KEY.ACTIVE()) + redis.call('ZCARD', coming) >= room then return {'FULL', 0} end
+end
 
 if rate > 0 then -- GCRA: `due` is when the next request would come if all came evenly
   local every = MINUTE / rate
@@ -44,7 +49,11 @@ if rate > 0 then -- GCRA: `due` is when the next request would come if all came 
   redis.call('EXPIRE', used, 7200)
 end
 
-if concurrent > 0 then
+if room > 0 then
+  redis.call('ZADD', coming, stamp, job)
+  redis.call('EXPIRE', coming, 120)
+end
+if limited then
   redis.call('ZADD', mine, stamp, job)
   redis.call('EXPIRE', mine, 604800)
 end

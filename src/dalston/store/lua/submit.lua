@@ -7,6 +7,7 @@ redis.call('HSET', KEY.JOB(job), 'state', 'queued', 'owner', owner, 'created_at'
   'request', request, 'tasks', table.concat(ids, ' '), 'open', #tasks, 'version', 1, 'run', run)
 if high ~= '' then redis.call('HSET', KEY.JOB(job), 'high', 1) end
 if trace ~= '' then redis.call('HSET', KEY.JOB(job), 'trace', trace) end
+redis.call('ZREM', KEY.LIMITED('any'), job)
 if key ~= '' then
   redis.call('HSET', KEY.JOB(job), 'key', key)
   redis.call('ZADD', KEY.LIMITED(key), 0, job)
