@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import httpcore2
 from httpcore2 import AnyIOBackend, AsyncConnectionPool, AsyncNetworkBackend, AsyncNetworkStream
@@ -29,6 +29,8 @@ REDIRECTED = {301, 302, 303, 307, 308}
 CONNECT_S = 10.0
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 AGENT = b"dalston"
+SENT = "/?%:@!$&'()*+,;=-._~"
+"""What is sent of an address as it is, besides letters and digits."""
 
 
 class Allowed:
@@ -224,4 +226,4 @@ async def _media(reply: Reply, host: str, limit: int) -> AsyncIterator[bytes]:
 
 def _target(parts: SplitResult) -> bytes:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return target.encode()
+    return quote(target, safe=SENT).encode()

@@ -27,6 +27,7 @@ from tests.waiting import until
 
 WAIT_S = 30
 TOLERANCE_S = 1800
+DEEP = '{"a":' * 2000 + "1" + "}" * 2000
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +145,8 @@ def test_what_cannot_be_delivered_is_kept_and_replayed(
     [({"webhook_url": "ftp://x/"}, "source_refused"), ({"webhook_url": "http://u:p@x/"}, "source_refused"),
      ({"webhook_id": "0" * 20}, "not_found"), ({"webhook_metadata": "{}"}, "invalid_option"),
      ({"webhook_url": "http://a.example/", "webhook_metadata": "[1]"}, "invalid_option"),
+     ({"webhook_url": "http://a.example/", "webhook_metadata": DEEP}, "invalid_option"),
      ({"webhook_url": "http://a.example/", "webhook_id": "0" * 20}, "invalid_option")],
-    ids=str,
 )  # fmt: skip
 def test_what_cannot_be_told_is_refused_at_once(teller: Server, fields: dict[str, str], code: str) -> None:
     answer = teller.submit(craft.wav(), model="fake", **fields)

@@ -220,6 +220,12 @@ async def test_whoever_is_slow_to_take_a_recording_is_not_cut_off(site: Site) ->
     assert taken
 
 
+async def test_an_address_is_sent_as_it_is_but_for_what_no_address_may_have(site: Site) -> None:
+    site.script = says(b"x")
+    assert await fetched(LOCAL, f"{site.url}/a%20b/größe;v=1?q=%2F&r=ü/'#part") == b"x"
+    assert site.asked == ["/a%20b/gr%C3%B6%C3%9Fe;v=1?q=%2F&r=%C3%BC/'"]
+
+
 async def test_a_name_that_leads_nowhere(site: Site) -> None:
     with pytest.raises(SourceUnreachable, match="cannot be found"):
         await fetched(Outside(), "http://does-not-exist.invalid/")

@@ -94,7 +94,7 @@ def _notify_of(values: dict[str, Any]) -> Notify | None:
         raise BadRequest("Give `webhook_url` or `webhook_id`, not both.", code="invalid_option")
     try:
         known = msgspec.json.decode(metadata or "{}", type=dict[str, Any])
-    except (msgspec.MsgspecError, TypeError):
+    except (msgspec.MsgspecError, TypeError, RecursionError):
         known = None
     if known is None or len(metadata or "") > METADATA_BYTES:
         told = f"`webhook_metadata` is a JSON object of at most {METADATA_BYTES} bytes."
