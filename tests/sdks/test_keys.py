@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dalston.store.access_keys import AccessKeys, Wanted
+from dalston.store.access_keys import AccessKeys, Limits, Wanted
 from tests.sdks.conftest import LANGUAGES, TURNS, Sdk, driver, speaking
 from tests.sdks.test_elevenlabs import done
 
@@ -26,11 +26,15 @@ def keyed(
     """
     data = tmp_path_factory.mktemp("keyed")
     keys = [AccessKeys(data).make(Wanted(name))[1] for name in ("ann", "bob")]
+    POOR.update((name, AccessKeys(data).make(Wanted(name, limits=LITTLE))[1]) for name in CALLS)
     with speaking(data, TURNS, DALSTON_KEYS="required") as server, driver(request.param, server.url) as sdk:
         yield sdk, keys[0], keys[1]
 
 
 Keyed = tuple[Sdk, str, str]
+LITTLE = Limits(audio_minutes_per_hour=0.001)
+POOR: dict[str, str] = {}
+"""For each vendor a key that may hardly do anything, on the server that runs."""
 
 
 @pytest.mark.parametrize("vendor", CALLS)
@@ -50,6 +54,20 @@ def test_another_key_does_not(keyed: Keyed, mono: str, vendor: str) -> None:
         assert (said["error"], inner["type"]) == ("AuthenticationError", "invalid_request_error")
     else:
         assert inner["status"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize("vendor", CALLS)
+def test_a_key_that_is_used_up_says_so(keyed: Keyed, mono: str, vendor: str) -> None:
+    sdk = keyed[0]
+    first, second = (
+        sdk.call(vendor, CALLS[vendor], POOR[vendor], file=mono, args=MODEL[vendor]) for _ in "12"
+    )
+    assert done(first)["text"]
+    if vendor == "openai":
+        assert (second["error"], second["status"]) == ("RateLimitError", 429)
+        assert second["body"]["code"] == "insufficient_quota"
+    else:
+        assert (second["status"], second["body"]["detail"]["code"]) == (401, "quota_exceeded")
 
 
 def test_a_transcript_is_its_owners(keyed: Keyed, mono: str) -> None:
