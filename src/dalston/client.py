@@ -29,8 +29,8 @@ _ID = re.compile("[0-9a-f]{1,64}")
 ENDED = {"completed", "failed", "cancelled"}
 FOLLOW_S = 0.4
 """How long one look at a running job may take; its end is told at once."""
-SENDS = 4
-"""How often a recording is sent to a gateway that falls while it comes."""
+PAUSES = 0.2, 1.0, 3.0, 9.0, 27.0
+"""In seconds, before a recording is sent again to a gateway that could not take it."""
 AGAIN_S = 0.2
 """The pause before a gateway that has ended is asked again."""
 
@@ -115,13 +115,16 @@ class Client:
     async def submit(self, path: str | os.PathLike[str], **fields: Any) -> Any:
         """Upload a recording; returns its job at once. `fields` are the form's: model, language, …
 
-        It is sent again where the gateway falls meanwhile, and is one job all the same.
+        Where the gateway falls meanwhile, or has no Redis, it is sent again, and is one job all the same.
         """
         key = {"idempotency-key": secrets.token_hex(16)}
-        for _ in range(SENDS - 1):
-            with contextlib.suppress(HungUp):
+        for pause in PAUSES:
+            try:
                 return await self._submit(path, fields, key)
-            await asyncio.sleep(AGAIN_S)
+            except (HungUp, ServerSaid) as error:
+                if error.code not in (HungUp.code, "unavailable"):
+                    raise
+            await asyncio.sleep(pause)
         return await self._submit(path, fields, key)
 
     async def transcribe(self, path: str | os.PathLike[str], **fields: Any) -> Any:

@@ -215,6 +215,16 @@ def test_who_waits_in_vain_is_told_so_in_his_dialect(tmp_path: Path, together: T
             until(lambda: server.folders() == set(jobs))  # what came with them is gone
 
 
+@pytest.mark.parametrize("header", ["x-stainless-read-timeout", "X-Stainless-Timeout"])
+def test_a_client_that_says_when_it_gives_up_is_answered_before(limited: Limited, header: str) -> None:
+    with limited.full():
+        began = time.monotonic()
+        headers = {"x-dalston-api": "", header: "1.5"}
+        answer = limited.server.client.post(NATIVE, data={"model": "fake"}, files=FILE, headers=headers)
+        refused(answer, 503, "queue_full")
+        assert 1 < time.monotonic() - began < PATIENCE_S
+
+
 def test_who_hangs_up_is_not_let_in(limited: Limited) -> None:
     with limited.full() as jobs:
         before = limited.server.folders()

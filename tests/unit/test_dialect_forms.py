@@ -197,3 +197,15 @@ def test_fields_are_read_one_by_one() -> None:
         one: int | None = None
 
     assert forms.read(Small, {"many": ["1", "[2,3]"], "one": ["4", "5"]}) == Small([1, 2, 3], 5)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [({"x-stainless-read-timeout": "600"}, 600), ({"x-stainless-timeout": "20"}, 20), ({}, None),
+     ({"x-stainless-read-timeout": "None", "x-stainless-timeout": "3"}, 3),
+     ({"x-stainless-read-timeout": "-1"}, None), ({"x-stainless-read-timeout": "inf"}, None),
+     ({"x-stainless-read-timeout": "nan"}, None)],
+)  # fmt: skip
+def test_a_client_says_when_it_gives_up(headers: dict[str, str], seconds: float | None) -> None:
+    assert OPENAI.patience(headers) == seconds
+    assert ELEVENLABS.patience(headers) is None

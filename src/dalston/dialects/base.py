@@ -132,6 +132,8 @@ class Dialect(NamedTuple):
     """What a webhook is told, if it has webhooks."""
     inline: Callable[[bytes], Inline] | None = None
     """How it reads JSON in place of a form, if it does; raises BadRequest."""
+    patience: Callable[[Mapping[str, str]], float | None] = lambda _: None
+    """For how many seconds a client waits for its answer, if its request's headers say so."""
 
 
 def mapped(name: str, vendor: Sequence[str], names: Names) -> str | None:

@@ -27,6 +27,8 @@ from dalston.store.jobs import Job, new_id
 from dalston.store.webhooks import Notify, Webhooks
 
 INLINE_BYTES = 64_000_000
+HASTE = 0.9
+"""The part of a client's patience after which it is refused, rather than left to give up."""
 
 
 class Received(Struct):
@@ -69,12 +71,12 @@ async def accepted(
     *,
     keep: bool = True,
     notify: Notify | None = None,
-    waits: bool = True,
+    patience: float | None = None,
 ) -> JobFile:
     """The job, planned, let in and made durable; raises what says why nothing alive can do it.
 
-    `url`: where the recording is, when the form does not have it. `waits`: the caller waits to be let in
-    when there is no room. A request that was sent before is the job that it was then.
+    `url`: where the recording is, when the form does not have it. `patience`: for how many seconds the
+    caller waits for his answer, if he says so. A request that was sent before is the job it was then.
     """
     state, caller = State.of(request), Caller.of(request)
     _refuse_none(came.upload.source, url)
@@ -89,10 +91,6 @@ async def accepted(
     if isinstance(made, DalstonError):
         raise made
     source = came.upload.source or await _fetched(state, came.upload, url or "")
-    patience = state.settings.wait_timeout_s if waits else 0
-    await state.line.enter(caller, came.job, patience, request.is_disconnected)
-    if once is not None and (known := await claim(state.redis, state.files, caller.owner, once, came.job)):
-        return await _instead(request, came, known)
     file = JobFile(
         came.job,
         caller.owner,
@@ -107,7 +105,13 @@ async def accepted(
         key=None if caller.limits == Limits() else caller.key,
         once=once,
     )
-    await asyncio.to_thread(state.files.accept, file)
+    longest = state.settings.wait_timeout_s
+    waits = longest if patience is None else min(patience * HASTE, longest)
+    async with state.line.entered(caller, came.job, waits, request.is_disconnected) as place:
+        if once is not None and (known := await claim(state.redis, state.files, file)):
+            return await _instead(request, came, known)
+        await asyncio.to_thread(state.files.accept, file)
+        place.kept = True
     return file
 
 

@@ -7,7 +7,8 @@ import contextlib
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 from dalston_engine.queue import AWAY
 from msgspec import Struct
@@ -15,7 +16,8 @@ from starlette.requests import ClientDisconnect
 
 from dalston.errors import Limited, Unavailable
 from dalston.gateway.access import Caller
-from dalston.store.admission import Verdict, admit, pace
+from dalston.store.access_keys import Limits
+from dalston.store.admission import Verdict, admit, pace, release
 from dalston.store.client import Client
 from dalston.store.events import Events
 
@@ -51,6 +53,13 @@ class Waiter(Struct, eq=False):
         return not self.done.done()
 
 
+@dataclass
+class Place:
+    """What a job that was let in holds."""
+
+    kept: bool = False
+
+
 class Line:
     """Who waits at this gateway: a row for each access key, or owner without one."""
 
@@ -63,19 +72,29 @@ class Line:
     def __len__(self) -> int:
         return sum(map(len, self._rows.values()))
 
-    async def enter(
+    @contextlib.asynccontextmanager
+    async def entered(
         self, caller: Caller, job: str, patience: float, gone: Callable[[], Awaitable[bool]]
-    ) -> None:
-        """Return when the job may come in; raises Limited after `patience` seconds in vain."""
+    ) -> AsyncIterator[Place]:
+        """A place for the job, which goes to others unless it is `kept`.
+
+        Raises Limited when there is none for `patience` seconds.
+        """
         verdict = self._ahead(caller) or await self._ask(caller, job)
-        if verdict.word == "OK":
-            return
-        if patience and verdict.wait <= patience and len(self) < LONGEST:
+        if verdict.word != "OK" and patience and verdict.wait <= patience and len(self) < LONGEST:
             waiter = Waiter(caller, job, gone, asyncio.get_running_loop().create_future(), verdict)
             with contextlib.suppress(TimeoutError):
-                return await self._wait(waiter, patience)
+                await self._wait(waiter, patience)
             verdict = waiter.verdict
-        raise await self._refusal(verdict)
+        if verdict.word != "OK":
+            raise await self._refusal(verdict)
+        place = Place()
+        try:
+            yield place
+        finally:
+            if not place.kept:
+                with contextlib.suppress(*AWAY):
+                    await release(self.redis, job, caller.key)
 
     def _ahead(self, caller: Caller) -> Verdict | None:
         """What keeps those waiting who come before this caller; None when nobody does."""
@@ -124,18 +143,26 @@ class Line:
             first = row[0]
             if first.waits and await first.gone():
                 first.done.set_exception(ClientDisconnect())
-            if first.waits:
-                first.verdict = await self._ask(first.caller, first.job)
-                if first.verdict.word != "OK":
-                    return first.verdict.word
+            verdict = await self._ask(first.caller, first.job) if first.waits else None
+            if verdict is not None and first.waits:
+                first.verdict = verdict
+                if verdict.word == "OK":
+                    row.popleft()
+                    first.done.set_result(None)
+                return verdict.word
+            if verdict is not None and verdict.word == "OK":  # he gave up meanwhile
+                await release(self.redis, first.job, first.caller.key)
             row.popleft()
-            if first.waits:
-                first.done.set_result(None)
-                return first.verdict.word
         return ""
 
     async def _ask(self, caller: Caller, job: str) -> Verdict:
-        return await admit(self.redis, job, caller.key, caller.limits, self.room)
+        """Whether the job may come in; without Redis nobody knows, and only who has limits is kept out."""
+        try:
+            return await admit(self.redis, job, caller.key, caller.limits, self.room)
+        except AWAY:
+            if caller.limits != Limits():
+                raise
+            return Verdict("OK")
 
     async def _refusal(self, verdict: Verdict) -> Limited:
         """The error for whoever is not let in, with the wait as known, or reckoned by what is measured."""

@@ -30,7 +30,8 @@ async def taken(request: Request, dialect: Dialect, came: Received) -> Taken:
     submission = dialect.submission(came.fields, State.of(request).settings.names)
     try:
         file = await accepted(request, came, submission.request, submission.url,
-                              keep=submission.keep, notify=_notify(dialect, submission))  # fmt: skip
+                              keep=submission.keep, notify=_notify(dialect, submission),
+                              patience=dialect.patience(request.headers))  # fmt: skip
         return Taken(file, submission)
     except BadRequest as error:
         if error.code != "unknown_model":

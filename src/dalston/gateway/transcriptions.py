@@ -77,7 +77,7 @@ async def submit(request: Request) -> Response:
         else:
             what, request.scope["dialect"] = None, None
             asked, wait, format, url, notify = native.submission_of(came.fields)
-            file = await accepted(request, came, asked, url, notify=notify, waits=wait)
+            file = await accepted(request, came, asked, url, notify=notify, patience=None if wait else 0)
     if what is not None:
         tell = streamed if what.submission.request.stream else answered
         return await tell(request, SHARED, what)

@@ -41,6 +41,14 @@ async def admit(redis: Client, job: str, key: str, limits: Limits, room: int) ->
     return Verdict(word, int(wait) / 1000)
 
 
+async def release(redis: Client, job: str, key: str) -> None:
+    """Give the place of a job that does not come to others; the request it was still counts."""
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.zrem(keys.LIMITED(key="any"), job)
+        pipe.zrem(keys.LIMITED(key=key), job)
+        await pipe.execute()
+
+
 async def pace(redis: Client) -> float:
     """Seconds from one job's end to the next, as measured over the last minutes.
 

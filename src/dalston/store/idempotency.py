@@ -49,19 +49,20 @@ async def earlier(redis: Client, files: Files, owner: str, what: Once) -> JobFil
     return None if noted is None else await _job(files, noted, what)
 
 
-async def claim(redis: Client, files: Files, owner: str, what: Once, job: str) -> JobFile | None:
-    """Note that this request becomes `job`, or return the job that it has become meanwhile.
+async def claim(redis: Client, files: Files, file: JobFile) -> JobFile | None:
+    """Note that a request becomes this job, or return the job that it has become meanwhile.
 
     Raises Conflict when the key was another request's.
     """
-    mine, before = msgspec.json.encode(_Noted(job, what.request, time.time())).decode(), ""
+    assert file.once is not None
+    mine, before = _note(file.id, file.once, time.time()), ""
     while True:
-        found = str(await run(REPEAT, redis, owner=owner, token=what.token, value=mine, before=before,
-                              ttl=LIFE_S))  # fmt: skip
+        found = str(await run(REPEAT, redis, owner=file.owner, token=file.once.token, value=mine,
+                              before=before, ttl=LIFE_S))  # fmt: skip
         noted = _read(found)
         if found == mine or noted is None:
             return None
-        if (known := await _job(files, noted, what)) is not None:
+        if (known := await _job(files, noted, file.once)) is not None:
             return known
         before = found  # whoever took the key is dead, or the job is gone
 
@@ -73,7 +74,7 @@ async def restore(redis: Client, known: Sequence[JobFile]) -> None:
         for file in known:
             left = int(file.created_at + LIFE_S - now)
             if file.once is not None and left > 0:
-                value = msgspec.json.encode(_Noted(file.id, file.once.request, file.created_at))
+                value = _note(file.id, file.once, file.created_at)
                 pipe.set(_key(file.owner, file.once), value, ex=left, nx=True)
         await pipe.execute()
 
@@ -92,6 +93,10 @@ async def _job(files: Files, noted: _Noted, what: Once) -> JobFile | None:
 
 def _key(owner: str, what: Once) -> str:
     return keys.IDEMPOTENCY(owner=owner, token=what.token)
+
+
+def _note(job: str, what: Once, at: float) -> str:
+    return msgspec.json.encode(_Noted(job, what.request, at)).decode()
 
 
 def _read(text: str | None) -> _Noted | None:

@@ -9,7 +9,7 @@ from dalston.dialects.openai.examples import EXAMPLES
 from dalston.dialects.openai.form import MODELS, Form, Translation
 from dalston.dialects.openai.inline import inline
 from dalston.dialects.openai.models import models
-from dalston.dialects.openai.request import submission, translation
+from dalston.dialects.openai.request import patience, submission, translation
 from dalston.dialects.openai.stream import broken, delta, last
 
 OPENAI = Dialect(
@@ -24,5 +24,6 @@ OPENAI = Dialect(
     examples=EXAMPLES,
     stream=Stream(delta, last, broken),
     inline=inline,
+    patience=patience,
 )
 TRANSLATIONS = OPENAI._replace(form=Translation, submission=translation)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from dalston.dialects import form as forms
@@ -10,6 +13,18 @@ from dalston.dialects.languages import short
 from dalston.dialects.openai.form import MODELS, Form, ServerVad, Translation
 from dalston.errors import BadField
 from dalston.request import TranscribeRequest
+
+TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
+"""The headers in which the vendor's clients say, in seconds, when they give up: Python's, JavaScript's."""
+
+
+def patience(headers: Mapping[str, str]) -> float | None:
+    """For how many seconds a client waits for its answer, if it says so."""
+    for name in TIMEOUTS:
+        with contextlib.suppress(ValueError):
+            if 0 < (seconds := float(headers.get(name, ""))) < math.inf:
+                return seconds
+    return None
 
 
 def submission(fields: Fields, names: Names) -> Submission:
