@@ -55,6 +55,7 @@ class Client:
     """Calls to one server; raises ServerSaid for a refusal, NoServer or HungUp for no answer."""
 
     def __init__(self, url: str = URL, api_key: str = "") -> None:
+        api_key = api_key.strip()
         self.url, timeout = url, httpx2.Timeout(None)
         headers = {"x-dalston-api": "native"} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
         self._http = httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
@@ -117,13 +118,14 @@ class Client:
 
         Where the gateway falls meanwhile, or has no Redis, it is sent again, and is one job all the same.
         """
-        key = {"idempotency-key": secrets.token_hex(16)}
+        key, again = {"idempotency-key": secrets.token_hex(16)}, {HungUp.code, "unavailable"}
         for pause in PAUSES:
             try:
                 return await self._submit(path, fields, key)
-            except (HungUp, ServerSaid) as error:
-                if error.code not in (HungUp.code, "unavailable"):
+            except (HungUp, NoServer, ServerSaid) as error:
+                if error.code not in again:
                     raise
+                again = {HungUp.code, NoServer.code, "unavailable"}  # it has been there
             await asyncio.sleep(pause)
         return await self._submit(path, fields, key)
 
@@ -262,6 +264,8 @@ def _told(url: str) -> Any:
     """Errors of the connection as ours."""
     try:
         yield
+    except httpx2.LocalProtocolError:
+        raise NoServer("This key, or something else of the request, cannot be sent.") from None
     except (httpx2.UnsupportedProtocol, httpx2.InvalidURL):
         raise NoServer(f"{url!r} is no address of a server: write it as {URL}.") from None
     except httpx2.ConnectError:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from dalston_engine import keys
 
-from dalston.store.scripts import ADMIT, FINISH, REPEAT, SUBMIT
+from dalston.store.scripts import ADMIT, FINISH, FORGET, REPEAT, REVIVE, SUBMIT
 from tests.contract.model import ASKED, FINE
 from tests.contract.test_scripts import LINE, planned
 
@@ -45,6 +45,34 @@ def test_as_many_as_the_rate_may_come_at_once_and_then_one_by_one(redis: Any) ->
     assert MINUTE_MS / 4 - 2000 < words[4][1] <= MINUTE_MS / 4
     redis.hset(keys.LIMIT(key="k"), "due", int(redis.time()[0]) * 1000 + MINUTE_MS * 3 // 4 - 5000)
     assert admit(redis, "j5", rate=4)[0] == "OK"
+
+
+@pytest.mark.parametrize("rate", [0.5, 1])
+def test_a_key_may_ask_less_than_once_a_minute(redis: Any, rate: float) -> None:
+    assert admit(redis, "j0", rate=rate)[0] == "OK"
+    word, wait = admit(redis, "j1", rate=rate)
+    assert (word, MINUTE_MS / rate - 2000 < wait <= MINUTE_MS / rate) == ("RATE", True)
+
+
+def test_a_job_that_is_deleted_at_work_is_counted(redis: Any) -> None:
+    submit(redis)
+    redis.hset(keys.TASK(task="j.prepare"), "audio", 90)
+    for _ in range(2):
+        FORGET(redis, job="j", tasks=None)
+    assert list(redis.hgetall(keys.LIMIT(key="k")).values()) == ["90"]
+
+
+def test_a_job_that_is_tried_again_counts_again(redis: Any) -> None:
+    assert admit(redis, "j", concurrent=1)[0] == "OK"
+    submit(redis)
+    end(redis, state="failed")
+    assert admit(redis, "other", concurrent=1)[0] == "OK"
+    assert admit(redis, "j", concurrent=1)[0] == "CONCURRENT"
+    redis.delete(keys.LIMITED(key="k"))
+    assert admit(redis, "j", concurrent=1, room=5)[0] == "OK"
+    REVIVE(redis, job="j", run=2, all=None)
+    assert not redis.exists(keys.LIMITED(key="any"))
+    assert admit(redis, "other", concurrent=1)[0] == "CONCURRENT"
 
 
 def test_a_refused_job_uses_nothing_up(redis: Any) -> None:

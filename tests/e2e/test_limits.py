@@ -153,6 +153,19 @@ def test_a_token_counts_as_its_key(limited: Limited) -> None:
     limited.server.client.delete(f"{NATIVE}/{job}")
 
 
+def test_trying_again_is_within_the_limits(limited: Limited) -> None:
+    key = limited.key(concurrent_jobs=1)
+    job = limited.ask(key, seconds=600).json()["id"]
+    post, headers = limited.server.client.post, {"xi-api-key": key}
+    assert post(f"{NATIVE}/{job}/cancel", headers=headers).status_code == 200
+    other = limited.ask(key, seconds=600).json()["id"]
+    refused(post(f"{NATIVE}/{job}/retry", headers=headers), 429, "concurrent_limit_exceeded")
+    limited.server.client.delete(f"{NATIVE}/{other}")
+    assert post(f"{NATIVE}/{job}/retry", headers=headers).status_code == 202
+    refused(limited.ask(key), 429, "concurrent_limit_exceeded")
+    limited.server.client.delete(f"{NATIVE}/{job}")
+
+
 def test_limits_are_shown_with_the_key(limited: Limited) -> None:
     made = limited.server.client.post("/v1/keys", json={"name": "x", "limits": {"concurrent_jobs": 2}})
     assert made.json()["limits"] == {"concurrent_jobs": 2}
@@ -267,6 +280,24 @@ def test_another_request_with_the_same_key_is_refused(limited: Limited) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "idempotency_mismatch")
     long = limited.ask(again="x" * 256)
     assert (long.status_code, long.json()["error"]["code"]) == (400, "invalid_idempotency_key")
+
+
+def test_a_repeat_is_answered_where_the_recording_is_not_kept(
+    limited: Limited, together: ThreadPoolExecutor
+) -> None:
+    key, before = secrets.token_hex(8), limited.server.folders()
+    fields: dict[str, Any] = {"native": False, "again": key, "enable_logging": "false"}
+    first, second = (together.submit(limited.ask, "", ELEVENLABS, **fields) for _ in range(2))
+    assert [first.result(30).status_code, second.result(30).status_code] == [200, 200]
+    assert first.result().content == second.result().content
+    assert len(limited.server.folders() - before) == 1
+
+
+def test_who_is_beyond_his_limit_is_answered_again_all_the_same(limited: Limited) -> None:
+    key, limit = secrets.token_hex(8), limited.key(requests_per_minute=1)
+    first, second = (limited.ask(limit, again=key, wait="true") for _ in range(2))
+    assert first.json()["id"] == second.json()["id"]
+    refused(limited.ask(limit), 429, "rate_limit_exceeded")
 
 
 def test_keys_of_others_mean_nothing(limited: Limited) -> None:

@@ -209,6 +209,16 @@ def test_a_redis_that_forgot_brings_deliveries_back(teller: Server, receiver: Re
     until(lambda: state(teller, job) == "delivered", WAIT_S)
 
 
+def test_the_end_of_a_job_that_was_tried_again_is_told_too(teller: Server, receiver: Receiver) -> None:
+    job = teller.submit(craft.wav(), model="fake", seconds="600", webhook_url=receiver.url).json()["id"]
+    for _ in range(2):
+        assert teller.client.post(f"/v1/audio/transcriptions/{job}/cancel").status_code == 200
+        assert json.loads(receiver.got.get(timeout=WAIT_S).body)["type"] == "transcription.cancelled"
+        until(lambda: state(teller, job) == "delivered")
+        assert teller.client.post(f"/v1/audio/transcriptions/{job}/retry").status_code == 202
+    assert teller.client.delete(f"/v1/audio/transcriptions/{job}").status_code == 204
+
+
 def test_it_is_all_done_from_the_command_line(teller: Server, receiver: Receiver) -> None:
     def said(*words: str) -> str:
         command = [*DALSTON, "webhook", *words, "--data", str(teller.data)]

@@ -13,7 +13,7 @@ from fastapi import Request
 from msgspec import Raw, Struct
 
 from dalston.dialects.base import Inline
-from dalston.errors import BadField, BadRequest, UploadTooLarge
+from dalston.errors import BadField, BadRequest, Limited, UploadTooLarge
 from dalston.gateway import native
 from dalston.gateway.access import Caller
 from dalston.gateway.state import State
@@ -55,6 +55,7 @@ async def received(
             form = inline(await _whole(body))
             upload.fields = form.fields
             await upload.take(_once(form.content), form.filename)
+            del form  # its recording is on disk now
         else:
             await upload.read(kind, body)
         yield Received(job, upload, upload.fields)
@@ -107,12 +108,28 @@ async def accepted(
     )
     longest = state.settings.wait_timeout_s
     waits = longest if patience is None else min(patience * HASTE, longest)
-    async with state.line.entered(caller, came.job, waits, request.is_disconnected) as place:
-        if once is not None and (known := await claim(state.redis, state.files, file)):
-            return await _instead(request, came, known)
-        await asyncio.to_thread(state.files.accept, file)
-        place.kept = True
-    return file
+    try:
+        async with state.line.entered(caller, came.job, waits, request.is_disconnected) as place:
+            known = await _alone(state, file)
+            place.kept = known is None
+    except Limited:
+        if once is None or not (known := await earlier(state.redis, state.files, caller.owner, once)):
+            raise
+    return file if known is None else await _instead(request, came, known)
+
+
+async def _alone(state: State, file: JobFile) -> JobFile | None:
+    """Accept the job, unless its request has become another one meanwhile: then that one."""
+    if file.once is not None:
+        await asyncio.to_thread(state.files.settle, file.id)
+        if (known := await claim(state.redis, state.files, file)) is not None:
+            return known
+    await asyncio.to_thread(state.files.accept, file)
+    if file.once is not None:
+        known = await earlier(state.redis, state.files, file.owner, file.once)
+        if known is not None and known.id != file.id:  # accepting took too long
+            return known
+    return None
 
 
 def _once_of(request: Request, came: Received, url: str | None) -> Once | None:

@@ -17,12 +17,14 @@ from starlette.requests import ClientDisconnect
 from dalston.errors import Limited, Unavailable
 from dalston.gateway.access import Caller
 from dalston.store.access_keys import Limits
-from dalston.store.admission import Verdict, admit, pace, release
+from dalston.store.admission import ENDS, Verdict, admit, pace, release
 from dalston.store.client import Client
-from dalston.store.events import Events
+from dalston.store.events import Change, Events
 
 LOOK_S = 0.5
 """How long nobody looks whether there is room, if no job ends."""
+SWEEP_S = 2.0
+"""How often all of the line is looked at for clients that have hung up."""
 LONGEST = 1000
 """Who comes when so many wait is refused at once: each holds a connection and a recording."""
 SOON_S, LATE_S = 1.0, 3600.0
@@ -51,6 +53,11 @@ class Waiter(Struct, eq=False):
     @property
     def waits(self) -> bool:
         return not self.done.done()
+
+    async def look(self) -> None:
+        """End the wait of a client that has hung up."""
+        if self.waits and await self.gone() and self.waits:
+            self.done.set_exception(ClientDisconnect())
 
 
 @dataclass
@@ -81,11 +88,11 @@ class Line:
         Raises Limited when there is none for `patience` seconds.
         """
         verdict = self._ahead(caller) or await self._ask(caller, job)
-        if verdict.word != "OK" and patience and verdict.wait <= patience and len(self) < LONGEST:
+        if verdict.word != "OK" and patience and verdict.wait <= patience and self._room_for(caller):
             waiter = Waiter(caller, job, gone, asyncio.get_running_loop().create_future(), verdict)
             with contextlib.suppress(TimeoutError):
                 await self._wait(waiter, patience)
-            verdict = waiter.verdict
+            verdict = waiter.verdict if waiter.verdict.word == "OK" else self._ahead(caller) or verdict
         if verdict.word != "OK":
             raise await self._refusal(verdict)
         place = Place()
@@ -109,18 +116,41 @@ class Line:
         async with asyncio.timeout(patience):
             await waiter.done
 
+    def _room_for(self, caller: Caller) -> bool:
+        """Whether a caller may wait: no row takes all the room there is for others."""
+        row = self._rows.get(_row(caller), ())
+        return len(self) < LONGEST and len(row) < LONGEST // 2
+
     async def _run(self) -> None:
         """Let in whoever may, at every end of a job and now and then, while anybody waits."""
-        while self._rows and not self.events.closed:
-            async with contextlib.aclosing(self.events.changes(None, LOOK_S)) as news:
-                async for _ in news:
-                    with contextlib.suppress(*AWAY):
-                        await self._round()
-                    if not self._rows:
-                        return
-        for waiter in [one for row in self._rows.values() for one in row if one.waits]:
-            waiter.done.set_exception(Unavailable("The server is about to stop; try again soon."))
-        self._rows.clear()
+        try:
+            looked = swept = -math.inf
+            while self._rows and not self.events.closed:
+                async with contextlib.aclosing(self.events.changes(None, LOOK_S)) as news:
+                    async for changes in news:
+                        if time.monotonic() > swept + SWEEP_S:
+                            await self._let_go()
+                            swept = time.monotonic()
+                        if time.monotonic() > looked + LOOK_S or any(map(_ends, changes)):
+                            with contextlib.suppress(*AWAY):
+                                await self._round()
+                            looked = time.monotonic()
+                        if not self._rows:
+                            break
+        finally:
+            for waiter in [one for row in self._rows.values() for one in row if one.waits]:
+                waiter.done.set_exception(Unavailable("The server lets nobody in just now; try again soon."))
+            self._rows.clear()
+
+    async def _let_go(self) -> None:
+        """Take those out of the line who have hung up or waited long enough."""
+        for name, row in list(self._rows.items()):
+            for waiter in list(row):
+                await waiter.look()
+            for waiter in [one for one in row if not one.waits]:
+                row.remove(waiter)
+            if not row:
+                self._rows.pop(name, None)
 
     async def _round(self) -> None:
         """Ask for the first of every row in turn, until nobody gets in."""
@@ -141,18 +171,19 @@ class Line:
         """What the first in a row who is still there is told; empty when there is nobody."""
         while row:
             first = row[0]
-            if first.waits and await first.gone():
-                first.done.set_exception(ClientDisconnect())
-            verdict = await self._ask(first.caller, first.job) if first.waits else None
-            if verdict is not None and first.waits:
-                first.verdict = verdict
-                if verdict.word == "OK":
-                    row.popleft()
-                    first.done.set_result(None)
-                return verdict.word
-            if verdict is not None and verdict.word == "OK":  # he gave up meanwhile
+            await first.look()
+            if not first.waits:
+                row.popleft()
+                continue
+            verdict = await self._ask(first.caller, first.job)
+            if not first.waits:  # he gave up meanwhile
                 await release(self.redis, first.job, first.caller.key)
-            row.popleft()
+                continue
+            first.verdict = verdict
+            if verdict.word == "OK":
+                row.popleft()
+                first.done.set_result(None)
+            return verdict.word
         return ""
 
     async def _ask(self, caller: Caller, job: str) -> Verdict:
@@ -172,6 +203,10 @@ class Line:
             wait = (len(self) + 1) * self._pace
         code, status, message = TOLD[verdict.word]
         return Limited(message, retry_after=min(max(wait, SOON_S), LATE_S), code=code, status=status)
+
+
+def _ends(change: Change) -> bool:
+    return change.task is None and change.state in ENDS
 
 
 def _row(caller: Caller) -> str:

@@ -54,7 +54,7 @@ async def answered(request: Request, dialect: Dialect, what: Taken) -> Response:
         return sent(dialect.accepted(job, request.scope["request_id"]))
     await ended(state, job)
     answer = await told(state, dialect, job, what.submission.request)
-    if not what.submission.keep:
+    if not what.submission.keep and what.file.once is None:  # else it stays for a repeat, for a while
         await state.jobs.delete(job)
     return sent(answer)
 

@@ -18,7 +18,7 @@ from dalston.dialects import SHARED
 from dalston.errors import Conflict, NotFound
 from dalston.exports import DEFAULT, ExportOptions, Rendered, render
 from dalston.gateway import native
-from dalston.gateway.access import TRANSCRIBE
+from dalston.gateway.access import TRANSCRIBE, Caller
 from dalston.gateway.intake import accepted, received
 from dalston.gateway.openapi import answer, export_parameters
 from dalston.gateway.speaking import answered, taken
@@ -150,7 +150,12 @@ def _milliseconds(moment: datetime) -> int:
 )
 async def retry(request: Request, job: str) -> Response:
     """Run those tasks of a failed or cancelled job again that did not complete."""
-    return _json(native.job_json(await State.of(request).jobs.retry(job)), 202, job)
+    state = State.of(request)
+    await state.jobs.get(job)
+    async with state.line.entered(Caller.of(request), job, 0, request.is_disconnected) as place:
+        again = await state.jobs.retry(job)
+        place.kept = True
+    return _json(native.job_json(again), 202, job)
 
 
 @router.delete("/{job}", status_code=204, summary="Delete a job")

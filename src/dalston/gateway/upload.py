@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 BLOCK = 1 << 20
-FIELD_LIMIT = 1 << 16
+FIELD_LIMIT, FIELDS_LIMIT = 1 << 16, 1 << 22
 PARTS_LIMIT = 1200
 
 
@@ -39,7 +39,7 @@ class Upload:
         self._parts = 0
         self._headers: dict[bytes, bytes] = {}
         self._header, self._value = b"", b""
-        self._name, self._text = "", bytearray()
+        self._name, self._text, self._texts = "", bytearray(), 0
         self._filename: str | None = None
         self._pending = bytearray()
         self._file: int | None = None
@@ -132,6 +132,9 @@ class Upload:
     def _data(self, data: bytes) -> None:
         if self._filename is None:
             self._text += data
+            self._texts += len(data)
+            if self._texts > FIELDS_LIMIT:
+                raise BadRequest(f"The fields of the form have more than {FIELDS_LIMIT} bytes.")
             if len(self._text) > FIELD_LIMIT:
                 raise BadRequest(f"The field `{self._name[:40]}` is too long.")
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated, Any
 
 import msgspec
@@ -87,7 +88,11 @@ async def replay_all(request: Request) -> Response:
     """Make all the deliveries again that were given up."""
     state = State.of(request)
     ids = [id for id in await _undelivered(state) if state.jobs.mine(id.split(":")[0])]
-    return _json({"deliveries": [_told(await _again(state, id)) for id in ids]}, 202)
+    found = []
+    for id in ids:
+        with contextlib.suppress(NotFound):  # deleted meanwhile
+            found.append(_told(await _again(state, id)))
+    return _json({"deliveries": found}, 202)
 
 
 @router.post("/deliveries/{delivery}/replay", status_code=202, summary="Deliver again",
@@ -171,7 +176,7 @@ def _known(what: Struct) -> dict[str, Any]:
 async def _undelivered(state: State) -> list[str]:
     """Deliveries that were given up; those of jobs that are gone are forgotten on the way."""
     ids: list[str] = await state.redis.zrevrange(keys.UNDELIVERED(), 0, -1)
-    there = await asyncio.to_thread(lambda: {id for id in ids if state.files.read(id.split(":")[0])})
+    there = await asyncio.to_thread(lambda: {id for id in ids if state.files.has(id.split(":")[0])})
     if gone := [id for id in ids if id not in there]:
         await state.redis.zrem(keys.UNDELIVERED(), *gone)
     return [id for id in ids if id in there]

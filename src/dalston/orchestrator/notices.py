@@ -33,6 +33,8 @@ log = logging.getLogger("dalston.webhooks")
 REST_S, TIMEOUT_S = 0.5, 10.0
 AT_ONCE, AT_ONE = 32, 4
 """Attempts under way, in all and for one host: a slow receiver delays its own deliveries."""
+BUSY_S = 2.0, 6.0
+"""How long a delivery waits at least and at most when its host is busy, so that others' come first."""
 AGAIN = {408, 425, 429}
 
 
@@ -80,11 +82,12 @@ class Notices:
     async def deliver(self) -> float:
         """Begin the deliveries that are due, as many as there is room for; seconds to rest."""
         room = AT_ONCE - len(self._under_way)
-        for id in await due(self.redis, room) if room else []:
+        taken = await due(self.redis, room) if room else []
+        for id in taken:
             task = asyncio.create_task(self._one(id))
             self._under_way.add(task)
             task.add_done_callback(self._ended)
-        return REST_S
+        return 0 if room and len(taken) == room else REST_S
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """What failed otherwise than by its receiver is taken up again after its lease."""
@@ -102,14 +105,15 @@ class Notices:
         known = await asyncio.to_thread(recorded, self.files, job) or {}
         delivery, target = known.get(name), await asyncio.to_thread(self._target, file, name)
         if delivery is None or delivery.state != "pending":
-            return await done(self.redis, id)
+            dead = delivery.at if delivery is not None and delivery.state == "dead" else None
+            return await done(self.redis, id, dead)
         if target is None:
             delivery.state = "dropped"
             await self._note(delivery)
             return await done(self.redis, id)
         host = urlsplit(target.url).netloc
         if self._busy[host] >= AT_ONE:
-            return await queue(self.redis, [id], REST_S, again=True)
+            return await queue(self.redis, [id], random.uniform(*BUSY_S), again=True)
         self._busy[host] += 1
         try:
             await self._attempt(file, delivery, target)

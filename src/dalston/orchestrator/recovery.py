@@ -101,10 +101,11 @@ class Recovery:
         async with self.redis.pipeline(transaction=False) as pipe:
             for file in files:
                 pipe.zadd(keys.JOBS(), {file.id: milliseconds(file.created_at)}, nx=True)
-                if self.jobs.retention is None or file.outcome is None:
+                retention = self.jobs.retention_of(file)
+                if retention is None or file.outcome is None:
                     pipe.zrem(keys.EXPIRY(), file.id)
                 else:
-                    end = file.outcome.finished_at + self.jobs.retention
+                    end = file.outcome.finished_at + retention
                     pipe.zadd(keys.EXPIRY(), {file.id: int(end * 1000)})
             await pipe.execute()
 

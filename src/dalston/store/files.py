@@ -156,6 +156,11 @@ class Files:
             write(folder, {"job.json": msgspec.json.encode(file)}, with_=list(folder.glob("source*")))
             sync(self.jobs)
 
+    def settle(self, job: str) -> None:
+        """Make the upload of a job to be durable, so that accepting it takes no time."""
+        for path in (self.jobs / job).glob("source*"):
+            sync(path)
+
     def publish(self, file: JobFile, outcome: Outcome) -> JobFile | None:
         """Write the sink's result as the transcript, then the outcome of this run, once.
 
@@ -184,6 +189,7 @@ class Files:
             if file is not None and file.outcome is not None and file.outcome.state != "completed":
                 file.outcome, file.run = None, file.run + 1
                 write(self.jobs / job, {"job.json": msgspec.json.encode(file)})
+                (self.jobs / job / "webhooks.json").unlink(missing_ok=True)  # the next end is news
             return file
 
     def tidy(self, job: str) -> None:
@@ -192,6 +198,10 @@ class Files:
             file = self.read(job)
             if file is not None and file.outcome is not None:
                 self._drop_attempts(job, file.outcome)
+
+    def has(self, job: str) -> bool:
+        """Whether there is such a job, readable or not."""
+        return is_id(job) and (self.jobs / job / "job.json").exists()
 
     def transcript(self, job: str) -> bytes | None:
         """A job's published transcript as JSON, or None."""

@@ -20,8 +20,8 @@ from dalston.store.files import Files, JobFile, Once
 from dalston.store.scripts import REPEAT, run
 
 LIFE_S = 86_400
-HANDOVER_S = 5.0
-"""How long a key that was taken may have no job yet, before its taker counts as dead."""
+HANDOVER_S, OLD_S = 5.0, 300.0
+"""How long a key may have no job yet before its taker counts as dead, and from what age on at once."""
 LOOK_S = 0.05
 
 
@@ -84,9 +84,11 @@ async def _job(files: Files, noted: _Noted, what: Once) -> JobFile | None:
     if noted.request != what.request:
         told = "This Idempotency-Key was sent with another request; use a new one for every request."
         raise Conflict(told, code="idempotency_mismatch")
+    patience = HANDOVER_S if time.time() - noted.at < OLD_S else 0
+    until = time.monotonic() + patience
     while True:
         file = await asyncio.to_thread(files.read, noted.job)
-        if file is not None or time.time() - noted.at > HANDOVER_S:
+        if file is not None or time.monotonic() > until:
             return file
         await asyncio.sleep(LOOK_S)
 

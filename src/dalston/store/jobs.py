@@ -262,10 +262,11 @@ class Jobs:
         assert file.outcome is not None
         error = msgspec.json.encode(file.outcome.error).decode() if file.outcome.error else None
         return {"job": file.id, "run": file.run, "state": file.outcome.state, "error": error,
-                "keep": self.keep, "retention": self._retention(file),
+                "keep": self.keep, "retention": self.retention_of(file),
                 "notify": 1 if file.notify else None}  # fmt: skip
 
-    def _retention(self, file: JobFile) -> int | None:
+    def retention_of(self, file: JobFile) -> int | None:
+        """For how many seconds after its end a job's files stay; None: until they are deleted."""
         if file.keep:
             return self.retention
         return EPHEMERAL_S if file.notify is None else DELIVERED_S

@@ -4,7 +4,8 @@
 rate, concurrent, minutes, room = tonumber(rate), tonumber(concurrent), tonumber(minutes), tonumber(room)
 local used, mine, MINUTE = KEY.LIMIT(key), KEY.LIMITED(key), 60000
 local coming, limited = KEY.LIMITED('any'), rate + concurrent + minutes > 0 -- let in, not submitted yet
-if redis.call('ZSCORE', coming, job) or redis.call('ZSCORE', mine, job) then return {'OK', 0} end
+local held = redis.call('ZSCORE', coming, job) or redis.call('ZSCORE', mine, job)
+if held and (held ~= '0' or redis.call('ZSCORE', KEY.ACTIVE(), job)) then return {'OK', 0} end
 
 if minutes > 0 then
   local spent, order = {}, {}
@@ -43,7 +44,7 @@ end
 if rate > 0 then -- GCRA: `due` is when the next request would come if all came evenly
   local every = MINUTE / rate
   local due = math.max(now, tonumber(redis.call('HGET', used, 'due') or 0))
-  local early = due - now - (MINUTE - every)
+  local early = due - now - math.max(MINUTE - every, 0)
   if early > 0.001 then return {'RATE', math.ceil(early)} end
   redis.call('HSET', used, 'due', string.format('%.3f', due + every))
   redis.call('EXPIRE', used, 7200)

@@ -18,11 +18,6 @@ end
 redis.call('EXPIRE', key, keep)
 redis.call('EXPIRE', KEY.SEGMENTS(job), 30) -- who follows has until then to read the last ones
 if notify ~= '' then redis.call('ZADD', KEY.DELIVERIES(), 'NX', stamp, job) end
-local first = words(found[4])[1]
-local audio = found[5] and first and tonumber(redis.call('HGET', KEY.TASK(first), 'audio') or nil)
-if audio and state ~= 'failed' then -- what its access key has used up
-  redis.call('HINCRBYFLOAT', KEY.LIMIT(found[5]), int(math.floor(now / 60000)), audio)
-  redis.call('EXPIRE', KEY.LIMIT(found[5]), 7200)
-end
+if state ~= 'failed' then charge(found[5], found[4]) end
 event(job, '', state)
 return 'OK'

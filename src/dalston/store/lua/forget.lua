@@ -1,7 +1,9 @@
 -- args: job tasks
 -- Remove every key of a job whose files are gone; `tasks` as far as they are known from them.
 -- Answers OK.
-local ids = redis.call('HGET', KEY.JOB(job), 'tasks') or tasks
+local found = redis.call('HMGET', KEY.JOB(job), 'tasks', 'state', 'key')
+local ids = found[1] or tasks
+if ACTIVE[found[2]] then charge(found[3], ids) end
 for _, task in ipairs(words(ids)) do
   if OPEN[redis.call('HGET', KEY.TASK(task), 'state')] then withdraw(task, 'skipped') end
   unlist(task)

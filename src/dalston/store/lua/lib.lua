@@ -33,6 +33,15 @@ local function stopped(task)
   return false
 end
 
+-- Count the audio of a job that is over against its access key; its first task has found out how much it is.
+local function charge(key, tasks)
+  local first = words(tasks)[1]
+  local audio = key and first and tonumber(redis.call('HGET', KEY.TASK(first), 'audio') or nil)
+  if not audio then return end
+  redis.call('HINCRBYFLOAT', KEY.LIMIT(key), int(math.floor(now / 60000)), audio)
+  redis.call('EXPIRE', KEY.LIMIT(key), 7200)
+end
+
 -- Create tasks of a job; `start` lets those go on that may.
 local function create(job, tasks, high)
   for _, task in ipairs(tasks) do

@@ -2,7 +2,7 @@
 -- Begin a job's run number `run`: what did not complete runs again. Or, once a run, start this very run
 -- over with `all` its tasks. Its outcome is not on disk. Answers OK, EXISTS (Redis is as far) or NONE.
 local key = KEY.JOB(job)
-local found = redis.call('HMGET', key, 'state', 'tasks', 'created_at', 'restarted', 'run')
+local found = redis.call('HMGET', key, 'state', 'tasks', 'created_at', 'restarted', 'run', 'key')
 if not found[1] then return 'NONE' end
 if all == '' and tonumber(found[5]) >= tonumber(run) then return 'EXISTS' end
 if all ~= '' and (found[5] ~= run or found[4]) then return 'EXISTS' end
@@ -26,6 +26,8 @@ redis.call('HDEL', key, 'error', 'finished_at')
 if all ~= '' then redis.call('HSET', key, 'restarted', 1) else redis.call('HDEL', key, 'restarted') end
 redis.call('HSET', key, 'state', 'queued', 'open', #again, 'run', run)
 redis.call('ZADD', KEY.ACTIVE(), found[3], job)
+redis.call('ZREM', KEY.LIMITED('any'), job)
+if found[6] then redis.call('ZADD', KEY.LIMITED(found[6]), 0, job) end
 redis.call('ZREM', KEY.EXPIRY(), job)
 event(job, '', 'queued')
 start(again)
