@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
@@ -15,8 +16,8 @@ demo: setup ## Transcribe the shipped recording through the whole server
 up: setup ## Run the server until Ctrl-C
 	$(BIN)/dalston up
 
-test: setup ## Run all tests, or those in TESTS=…
-	$(BIN)/python -m pytest $(TESTS)
+test: setup ## Run all tests, or those in TESTS=…, by WORKERS=2 processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 chaos: setup ## Kill, freeze and cut off everything, for longer than `make test` does
 	DALSTON_CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/contract tests/security

@@ -8,6 +8,7 @@ nothing else. libav is given the open file by its number and may open nothing: t
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import signal
@@ -64,7 +65,7 @@ class Decoding:
         self.warnings: list[str] = []
         self.damaged = 0
         self.mended = False
-        self.reported = time.monotonic()
+        self.reported = -math.inf
 
     def run(self) -> Media:
         """Decode into the target; raises BadInput, or OSError for what the disk does."""

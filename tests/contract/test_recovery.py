@@ -183,6 +183,19 @@ async def test_retention_deletes_ended_jobs_alone(home: House) -> None:
     await home.jobs.delete(running)
 
 
+async def test_a_job_that_nobody_wants_kept_still_goes_when_redis_forgot_when(home: House) -> None:
+    file = home.accepted()
+    file.keep = False
+    home.files.accept(file)
+    await home.jobs.submit(file)
+    home.jobs.retention = None
+    await home.run_all()
+    end = await home.redis.zscore(keys.EXPIRY(), file.id)
+    await home.redis.flushall()
+    await recover(home)
+    assert await home.redis.zscore(keys.EXPIRY(), file.id) == pytest.approx(end, abs=1000)
+
+
 async def test_tasks_of_an_engine_that_stays_away_go_to_another_or_fail(home: House) -> None:
     for stage in STAGES:
         home.heartbeat(stage)

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -21,6 +24,11 @@ UV = str(Path(sys.executable).with_name("uv"))
 
 def python(name: str = "python") -> list[str]:
     """The command of a Python driver; `name` is the folder with its lock and its calls."""
+    with _alone():
+        return _python(name)
+
+
+def _python(name: str) -> list[str]:
     source, folder = HERE / name, FOLDER / name
     lock, interpreter = source / "requirements.lock", str(folder / "bin" / "python")
     if not _built(folder, lock):
@@ -38,6 +46,11 @@ def node() -> list[str] | None:
     """The command of the JavaScript driver; None where there is no node."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         return None
+    with _alone():
+        return _node()
+
+
+def _node() -> list[str]:
     folder, lock = FOLDER / "node", HERE / "node" / "package-lock.json"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(HERE / "node" / "driver.mjs", folder)
@@ -54,11 +67,21 @@ def node() -> list[str] | None:
 def engine() -> Path:
     """The folder with the folder of the engine `turns`, whose environment stays between tests."""
     folder = FOLDER.parent / "engines" / "turns"
-    folder.mkdir(parents=True, exist_ok=True)
     locked = HERE.parents[1] / "engines" / "fake" / "requirements.lock"
-    for file in (locked, HERE / "engine" / "pyproject.toml", HERE / "engine" / "engine.py"):
-        shutil.copy(file, folder)
+    with _alone():
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in (locked, HERE / "engine" / "pyproject.toml", HERE / "engine" / "engine.py"):
+            shutil.copy(file, folder)
     return folder.parent
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """While no other process builds here."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _built(folder: Path, lock: Path) -> bool:
