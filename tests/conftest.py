@@ -18,6 +18,7 @@ from dalston_engine.queue import AWAY, connect
 
 from dalston.conformance.leaks import stray_keys
 from dalston.local import valkey as embedded
+from tests.sdks.driven import VERSIONS
 
 # A busy machine is no failure.
 hypothesis.settings.register_profile(
@@ -28,6 +29,24 @@ hypothesis.settings.load_profile("dalston")
 
 # Pytest's workers ignore it, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that gathers it what this one has driven."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["driven"] = VERSIONS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what a process has driven."""
+    VERSIONS.update(getattr(node, "workeroutput", {}).get("driven", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell which versions of SDKs the outcome is about."""
+    for name, version in sorted(VERSIONS.items()):
+        terminalreporter.write_line(f"driven: {name} {version}")
 
 
 @pytest.fixture(scope="session")

@@ -14,17 +14,10 @@ import pytest
 
 from tests.e2e.conftest import ALL, DATA, Server, serving
 from tests.sdks import environments
+from tests.sdks.driven import VERSIONS
 
 VENDORS = ("elevenlabs", "openai")
 LANGUAGES = ("python", "javascript")
-VERSIONS: dict[str, str] = {}
-"""What has been driven."""
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell which versions the outcome is about."""
-    for name, version in sorted(VERSIONS.items()):
-        terminalreporter.write_line(f"driven: {name} {version}")
 
 
 class Sdk:
