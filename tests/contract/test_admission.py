@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from dalston_engine import keys
 
-from dalston.store.scripts import ADMIT, FINISH, FORGET, REPEAT, REVIVE, SUBMIT
+from dalston.store.scripts import ADMIT, FINISH, FORGET, RELEASE, REPEAT, REVIVE, SUBMIT
 from tests.contract.model import ASKED, FINE
 from tests.contract.test_scripts import LINE, planned
 
@@ -124,3 +124,23 @@ def test_what_was_noted_of_a_repeated_request_changes_only_from_what_was_seen(re
     assert REPEAT(redis, value="two", before=None, **note) == "one"
     assert REPEAT(redis, value="two", before="one", **note) == "two"
     assert REPEAT(redis, value="three", before="one", **note) == "two"
+
+
+def test_giving_back_takes_no_place_from_a_job_that_has_come(redis: Any) -> None:
+    assert admit(redis, "j", concurrent=1, room=5)[0] == "OK"
+    submit(redis)
+    assert admit(redis, "j", concurrent=1, room=5)[0] == "OK"  # as a retry of a running job asks
+    RELEASE(redis, job="j", key="k")
+    assert admit(redis, "other", concurrent=1)[0] == "CONCURRENT"
+    end(redis)
+    assert admit(redis, "other", concurrent=1)[0] == "OK"
+    RELEASE(redis, job="other", key="k")
+    assert admit(redis, "third", concurrent=1)[0] == "OK"
+
+
+def test_a_job_is_counted_once_however_often_it_ends(redis: Any) -> None:
+    submit(redis)
+    end(redis, state="cancelled")
+    REVIVE(redis, job="j", run=2, all=None)
+    FINISH(redis, job="j", run=2, state="completed", keep=60, retention=None, **FINE)
+    assert list(redis.hgetall(keys.LIMIT(key="k")).values()) == ["90"]

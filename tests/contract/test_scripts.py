@@ -1625,6 +1625,11 @@ def repeated_admit(redis: Any, queue: Open) -> dict[str, Any]:
     return {"job": "j", "key": "k", "rate": 2, "concurrent": 1, "minutes": 0, "room": 2}
 
 
+def repeated_release(redis: Any, queue: Open) -> dict[str, Any]:
+    redis.zadd(keys.LIMITED(key="k"), {"j": 5})
+    return {"job": "j", "key": "k"}
+
+
 def repeated_repeat(redis: Any, queue: Open) -> dict[str, Any]:
     return {"owner": "me", "token": "t", "value": "v", "before": None, "ttl": 60}
 
@@ -1668,6 +1673,7 @@ REPEATED = {
     "show": repeated_show,
     "tidy": repeated_tidy,
     "admit": repeated_admit,
+    "release": repeated_release,
     "repeat": repeated_repeat,
     "due": repeated_due,
     "deliver": repeated_deliver,

@@ -219,6 +219,35 @@ def test_the_end_of_a_job_that_was_tried_again_is_told_too(teller: Server, recei
     assert teller.client.delete(f"/v1/audio/transcriptions/{job}").status_code == 204
 
 
+def test_a_receiver_that_tries_the_job_again_is_told_of_the_new_end(
+    teller: Server, receiver: Receiver
+) -> None:
+    job = teller.submit(craft.wav(), model="fake", seconds="600", webhook_url=receiver.url).json()["id"]
+    path = f"/v1/audio/transcriptions/{job}"
+    tries = iter(("retry", "cancel"))
+    receiver.hold = lambda: [teller.client.post(f"{path}/{how}") for how in tries]
+    teller.client.post(f"{path}/cancel")
+    for _ in range(2):
+        assert json.loads(receiver.got.get(timeout=WAIT_S).body)["type"] == "transcription.cancelled"
+    until(lambda: state(teller, job) == "delivered")
+
+
+def test_news_of_another_end_does_not_wait_for_the_old_ones_pause(teller: Server, receiver: Receiver) -> None:
+    receiver.statuses = [500]
+    job = teller.submit(craft.wav(), model="fake", seconds="600", webhook_url=receiver.url).json()["id"]
+    path = f"/v1/audio/transcriptions/{job}"
+    teller.client.post(f"{path}/cancel")
+    receiver.got.get(timeout=WAIT_S)
+    with connect(embedded.url(teller.data)) as redis:
+        until(lambda: deliveries(teller, job)[0]["attempts"] == 1)
+        later = int(time.time() + 3600) * 1000
+        until(lambda: redis.zadd(keys.DELIVERIES(), {f"{job}:direct": later}, xx=True, ch=True))
+    teller.client.post(f"{path}/retry")
+    teller.client.post(f"{path}/cancel")
+    receiver.got.get(timeout=WAIT_S)
+    until(lambda: state(teller, job) == "delivered")
+
+
 def test_it_is_all_done_from_the_command_line(teller: Server, receiver: Receiver) -> None:
     def said(*words: str) -> str:
         command = [*DALSTON, "webhook", *words, "--data", str(teller.data)]

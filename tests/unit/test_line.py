@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError
 from starlette.requests import ClientDisconnect
 
 from dalston.errors import Limited, Unavailable
@@ -78,7 +79,8 @@ class Client:
         self.task = asyncio.create_task(self._enter())
 
     async def _enter(self) -> None:
-        caller = Caller("ann", key=self.key)
+        limits = Limits(concurrent_jobs=9) if self.key == "limited" else Limits()
+        caller = Caller("ann", key=self.key, limits=limits)
         async with self.line.entered(caller, self.job, self.patience, self._gone) as place:
             place.kept = True
 
@@ -200,6 +202,20 @@ async def test_a_walk_that_breaks_leaves_nobody_waiting(line: Line, door: Door) 
     door.asking = lambda _: None
     assert (len(line), door.room) == (0, 1)
     await Client(line, "next").task
+
+
+async def test_while_redis_is_away_only_who_has_limits_is_kept_out(line: Line, door: Door) -> None:
+    limited, free = (await waiting(line, "limited", key="limited")) + (await waiting(line, "free", key="b"))
+
+    def away(job: str) -> None:
+        if job == "limited":
+            raise ConnectionError
+
+    door.asking = away
+    door.end()
+    await free.task
+    assert not limited.task.done()
+    limited.task.cancel()
 
 
 async def test_a_server_that_stops_refuses_those_who_wait(line: Line, door: Door) -> None:

@@ -132,8 +132,7 @@ class Line:
                             await self._let_go()
                             swept = time.monotonic()
                         if time.monotonic() > looked + LOOK_S or any(map(_ends, changes)):
-                            with contextlib.suppress(*AWAY):
-                                await self._round()
+                            await self._round()
                             looked = time.monotonic()
                         if not self._rows:
                             break
@@ -158,7 +157,9 @@ class Line:
         while let_in:
             let_in = False
             for name in list(self._rows):
-                word = await self._first(self._rows[name])
+                word = ""
+                with contextlib.suppress(*AWAY):
+                    word = await self._first(self._rows[name])
                 if not self._rows[name]:
                     del self._rows[name]
                 elif word == "OK":

@@ -104,13 +104,12 @@ class Notices:
             return await self._spread(file)
         known = await asyncio.to_thread(recorded, self.files, job) or {}
         delivery, target = known.get(name), await asyncio.to_thread(self._target, file, name)
-        if delivery is None or delivery.state != "pending":
+        if delivery is None or delivery.state != "pending" or delivery.run < file.run:
             dead = delivery.at if delivery is not None and delivery.state == "dead" else None
             return await done(self.redis, id, dead)
         if target is None:
             delivery.state = "dropped"
-            await self._note(delivery)
-            return await done(self.redis, id)
+            return await done(self.redis, id) if await self._noted(delivery) else None
         host = urlsplit(target.url).netloc
         if self._busy[host] >= AT_ONE:
             return await queue(self.redis, [id], random.uniform(*BUSY_S), again=True)
@@ -131,9 +130,15 @@ class Notices:
         else:
             everyone = await asyncio.to_thread(self.webhooks.all, file.owner)
             names = [one.id for one in everyone if one.told]
-        fresh = {name: Delivery(file.id, name) for name in names}
-        await asyncio.to_thread(change, self.files, file.id, lambda known: known or fresh)
-        await queue(self.redis, [f"{file.id}:{name}" for name in names])
+        fresh = {name: Delivery(file.id, name, file.run) for name in names}
+
+        def spread(known: dict[str, Delivery]) -> dict[str, Delivery]:
+            new = not known or any(one.run < file.run for one in known.values())
+            return fresh if new else known
+
+        known = await asyncio.to_thread(change, self.files, file.id, spread)
+        await queue(self.redis, [one.id for one in known.values() if not one.attempts], again=True)
+        await queue(self.redis, [one.id for one in known.values() if one.attempts])
         await done(self.redis, file.id)
 
     async def _attempt(self, file: JobFile, delivery: Delivery, target: Target) -> None:
@@ -158,7 +163,8 @@ class Notices:
             log.warning(
                 "job %s: %s is given up after %d attempts", file.id, delivery.webhook, delivery.attempts
             )
-        await self._note(delivery)
+        if not await self._noted(delivery):
+            return
         await count(self.redis, "delivered" if good else "failed")
         if delivery.state == "pending":
             pause = max(self.pauses[delivery.attempts - 1] * random.uniform(0.9, 1.1), later)
@@ -225,8 +231,12 @@ class Notices:
         found = next((one for one in self.webhooks.all(file.owner) if one.id == name), None)
         return Target(found.url, found.secret, found.headers, found) if found and found.told else None
 
-    async def _note(self, delivery: Delivery) -> None:
-        """Write down what became of a delivery, beside the others of its job."""
-        await asyncio.to_thread(
-            change, self.files, delivery.job, lambda known: known | {delivery.webhook: delivery}
-        )
+    async def _noted(self, delivery: Delivery) -> bool:
+        """Write down what became of a delivery, unless its job has been tried again meanwhile."""
+
+        def note(known: dict[str, Delivery]) -> dict[str, Delivery]:
+            now = known.get(delivery.webhook)
+            return known if now is None or now.run > delivery.run else known | {delivery.webhook: delivery}
+
+        known = await asyncio.to_thread(change, self.files, delivery.job, note)
+        return known.get(delivery.webhook) == delivery

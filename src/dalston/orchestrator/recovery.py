@@ -67,9 +67,9 @@ class Recovery:
         suspects = [job for job in on_disk if thorough or job not in known or job in active]
         for batch in _batches(suspects):
             files = await asyncio.to_thread(self._read, batch, report)
-            await idempotency.restore(self.redis, files)
             ended = [file for file in files if file.outcome is not None]
             await self._end(ended, known, active, report)
+            await idempotency.restore(self.redis, files)
             await self._resume([file for file in files if file.outcome is None], active, report)
         return report
 

@@ -9,7 +9,7 @@ from dalston_engine import keys
 
 from dalston.store.access_keys import Limits
 from dalston.store.client import Client
-from dalston.store.scripts import ADMIT, run
+from dalston.store.scripts import ADMIT, RELEASE, run
 
 NEWS, WINDOW_S, LEAST_S = 2000, 300.0, 1.0
 """How far back in the events, and in time, jobs' ends are counted; and how short a time that may be."""
@@ -43,10 +43,7 @@ async def admit(redis: Client, job: str, key: str, limits: Limits, room: int) ->
 
 async def release(redis: Client, job: str, key: str) -> None:
     """Give the place of a job that does not come to others; the request it was still counts."""
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.zrem(keys.LIMITED(key="any"), job)
-        pipe.zrem(keys.LIMITED(key=key), job)
-        await pipe.execute()
+    await run(RELEASE, redis, job=job, key=key)
 
 
 async def pace(redis: Client) -> float:

@@ -29,6 +29,8 @@ class Delivery(Struct, omit_defaults=True):
     job: str
     webhook: str
     """Its id, or `direct`."""
+    run: int = 1
+    """Which of the job's ends it is about."""
     state: str = "pending"
     """pending, delivered, dead or dropped: the webhook is gone."""
     attempts: int = 0
@@ -95,9 +97,10 @@ async def restore(redis: Client, files: Files, ended: Sequence[JobFile]) -> None
     untold, dead = [], {}
     for file in ended:
         known = await asyncio.to_thread(recorded, files, file.id)
-        if known is None:
+        if known is None or any(one.run < file.run for one in known.values()):
             untold.append(file.id)
-        for one in (known or {}).values():
+            continue
+        for one in known.values():
             if one.state == "pending":
                 untold.append(one.id)
             elif one.state == "dead":

@@ -189,7 +189,6 @@ class Files:
             if file is not None and file.outcome is not None and file.outcome.state != "completed":
                 file.outcome, file.run = None, file.run + 1
                 write(self.jobs / job, {"job.json": msgspec.json.encode(file)})
-                (self.jobs / job / "webhooks.json").unlink(missing_ok=True)  # the next end is news
             return file
 
     def tidy(self, job: str) -> None:

@@ -18,6 +18,6 @@ end
 redis.call('EXPIRE', key, keep)
 redis.call('EXPIRE', KEY.SEGMENTS(job), 30) -- who follows has until then to read the last ones
 if notify ~= '' then redis.call('ZADD', KEY.DELIVERIES(), 'NX', stamp, job) end
-if state ~= 'failed' then charge(found[5], found[4]) end
+if state ~= 'failed' then charge(job, found[5], found[4]) end
 event(job, '', state)
 return 'OK'

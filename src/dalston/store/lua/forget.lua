@@ -3,7 +3,8 @@
 -- Answers OK.
 local found = redis.call('HMGET', KEY.JOB(job), 'tasks', 'state', 'key')
 local ids = found[1] or tasks
-if ACTIVE[found[2]] then charge(found[3], ids) end
+redis.call('ZREM', KEY.ACTIVE(), job) -- first, for it is allowed when memory is full, and then the rest is
+if ACTIVE[found[2]] then charge(job, found[3], ids) end
 for _, task in ipairs(words(ids)) do
   if OPEN[redis.call('HGET', KEY.TASK(task), 'state')] then withdraw(task, 'skipped') end
   unlist(task)
@@ -11,6 +12,5 @@ for _, task in ipairs(words(ids)) do
 end
 redis.call('DEL', KEY.JOB(job), KEY.SEGMENTS(job))
 redis.call('ZREM', KEY.JOBS(), job)
-redis.call('ZREM', KEY.ACTIVE(), job)
 redis.call('ZREM', KEY.EXPIRY(), job)
 return 'OK'

@@ -33,11 +33,12 @@ local function stopped(task)
   return false
 end
 
--- Count the audio of a job that is over against its access key; its first task has found out how much it is.
-local function charge(key, tasks)
+-- Count the audio of a job that is over against its access key, once whatever becomes of it; its first task
+-- has found out how much it is.
+local function charge(job, key, tasks)
   local first = words(tasks)[1]
   local audio = key and first and tonumber(redis.call('HGET', KEY.TASK(first), 'audio') or nil)
-  if not audio then return end
+  if not audio or redis.call('HSETNX', KEY.JOB(job), 'charged', 1) == 0 then return end
   redis.call('HINCRBYFLOAT', KEY.LIMIT(key), int(math.floor(now / 60000)), audio)
   redis.call('EXPIRE', KEY.LIMIT(key), 7200)
 end
