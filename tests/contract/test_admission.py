@@ -69,9 +69,10 @@ def test_a_job_that_is_tried_again_counts_again(redis: Any) -> None:
     assert admit(redis, "other", concurrent=1)[0] == "OK"
     assert admit(redis, "j", concurrent=1)[0] == "CONCURRENT"
     redis.delete(keys.LIMITED(key="k"))
-    assert admit(redis, "j", concurrent=1, room=5)[0] == "OK"
+    assert admit(redis, "j", room=5)[0] == "OK"
     REVIVE(redis, job="j", run=2, all=None)
     assert not redis.exists(keys.LIMITED(key="any"))
+    assert redis.ttl(keys.LIMITED(key="k")) > 0
     assert admit(redis, "other", concurrent=1)[0] == "CONCURRENT"
 
 

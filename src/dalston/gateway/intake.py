@@ -22,7 +22,7 @@ from dalston.orchestrator.plan import plan
 from dalston.request import TranscribeRequest
 from dalston.store.access_keys import Limits
 from dalston.store.files import JobFile, Once, Source
-from dalston.store.idempotency import claim, earlier, once
+from dalston.store.idempotency import claim, earlier, recognised
 from dalston.store.jobs import Job, new_id
 from dalston.store.webhooks import Notify, Webhooks
 
@@ -54,7 +54,7 @@ async def received(
         if inline is not None and kind.startswith("application/json"):
             form = inline(await _whole(body))
             upload.fields = form.fields
-            await upload.take(_once(form.content), form.filename)
+            await upload.take(_pieces(form.content), form.filename)
             del form  # its recording is on disk now
         else:
             await upload.read(kind, body)
@@ -139,7 +139,7 @@ def _once_of(request: Request, came: Received, url: str | None) -> Once | None:
         return None
     fields = {name: texts for name, texts in came.fields.items() if name != "token"}
     content = came.upload.source.sha256 if came.upload.source else url or ""
-    return once(key, request.scope["path"], fields, content)
+    return recognised(key, request.scope["path"], fields, content)
 
 
 async def _instead(request: Request, came: Received, known: JobFile) -> JobFile:
@@ -186,7 +186,7 @@ async def _fetched(state: State, upload: Upload, url: str) -> Source:
         return await upload.take(pieces, urlsplit(url).path)
 
 
-async def _once(content: bytes) -> AsyncIterator[bytes]:
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 

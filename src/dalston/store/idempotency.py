@@ -34,7 +34,7 @@ class _Noted(Struct):
     """Seconds since 1970."""
 
 
-def once(key: str, path: str, fields: Mapping[str, Sequence[str]], content: str) -> Once:
+def recognised(key: str, path: str, fields: Mapping[str, Sequence[str]], content: str) -> Once:
     """What a request is recognised by; `content`: its recording's digest or address. Raises BadRequest."""
     if not (0 < len(key) <= 255 and key.isprintable()):
         told = "An Idempotency-Key has 1 to 255 printable characters."

@@ -54,8 +54,5 @@ if room > 0 then
   redis.call('ZADD', coming, stamp, job)
   redis.call('EXPIRE', coming, 120)
 end
-if limited then
-  redis.call('ZADD', mine, stamp, job)
-  redis.call('EXPIRE', mine, 604800)
-end
+if limited then hold(key, job, stamp) end
 return {'OK', 0}

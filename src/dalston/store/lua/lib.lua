@@ -33,6 +33,12 @@ local function stopped(task)
   return false
 end
 
+-- Count a job among those of an access key: since `at`, in ms, or 0 once it is submitted.
+local function hold(key, job, at)
+  redis.call('ZADD', KEY.LIMITED(key), at, job)
+  redis.call('EXPIRE', KEY.LIMITED(key), 604800)
+end
+
 -- Count the audio of a job that is over against its access key, once whatever becomes of it; its first task
 -- has found out how much it is.
 local function charge(job, key, tasks)

@@ -27,7 +27,7 @@ if all ~= '' then redis.call('HSET', key, 'restarted', 1) else redis.call('HDEL'
 redis.call('HSET', key, 'state', 'queued', 'open', #again, 'run', run)
 redis.call('ZADD', KEY.ACTIVE(), found[3], job)
 redis.call('ZREM', KEY.LIMITED('any'), job)
-if found[6] then redis.call('ZADD', KEY.LIMITED(found[6]), 0, job) end
+if found[6] then hold(found[6], job, 0) end
 redis.call('ZREM', KEY.EXPIRY(), job)
 event(job, '', 'queued')
 start(again)

@@ -10,8 +10,7 @@ if trace ~= '' then redis.call('HSET', KEY.JOB(job), 'trace', trace) end
 redis.call('ZREM', KEY.LIMITED('any'), job)
 if key ~= '' then
   redis.call('HSET', KEY.JOB(job), 'key', key)
-  redis.call('ZADD', KEY.LIMITED(key), 0, job)
-  redis.call('EXPIRE', KEY.LIMITED(key), 604800)
+  hold(key, job, 0)
 end
 redis.call('ZADD', KEY.JOBS(), created, job)
 redis.call('ZADD', KEY.ACTIVE(), created, job)
