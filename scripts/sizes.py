@@ -9,7 +9,7 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BUDGETS = {"sdk/src": 950, "engines/faster-whisper": 105}
+BUDGETS = {"sdk/src": 1000, "engines/faster-whisper": 105}
 TESTING = "testing.py"
 """Helpers for tests do not count."""
 MODULE, FUNCTION = 400, 60

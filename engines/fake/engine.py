@@ -30,7 +30,7 @@ class Fake(Engine):
         word_timestamps: bool = True,
         characters: bool = False,
         diarize: bool = False,
-        num_speakers: Annotated[int, Meta(ge=1, le=32)] = 2,
+        max_speakers: Annotated[int, Meta(ge=1, le=32)] = 2,
     ) -> Generator[Segment, None, Transcript]:
         """`pause` seconds follow each segment; with `diarize` the segments take turns at speaking."""
         self.wait(seconds)
@@ -40,7 +40,7 @@ class Fake(Engine):
         segments: list[Segment] = []
         words: list[Word] = []
         for n, line in enumerate(lines):
-            start, who = len(words), f"speaker_{n % num_speakers}" if diarize else None
+            start, who = len(words), f"speaker_{n % max_speakers}" if diarize else None
             words += [said(word, (start + m) * step, step, who, characters) for m, word in enumerate(line)]
             whole = "".join(word.text for word in words[start:])
             segments.append(Segment(words[start].start, words[-1].end, whole, who))

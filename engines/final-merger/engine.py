@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-from dalston_engine import ChannelInfo, Engine, Parts, Transcript, serve
+from channels import joined
+from dalston_engine import Diarization, Engine, Parts, Transcript, serve
+from lines import lines_of, transcript_of, unbroken
+from speakers import attributed
+from stitching import stitched
 
 
 class FinalMerger(Engine):
-    """Sets text, duration and warnings; segments and words keep the times they were measured at."""
+    """Joins parts, gives words to speakers, sets text, duration and warnings; times stay as measured."""
 
-    def merge(self, parts: Parts) -> Transcript:
-        if parts.media.split == "channels":
-            transcript = joined(parts.transcripts)
+    def merge(self, parts: Parts, words: bool = True) -> Transcript:
+        """`words`: whether they stay in the transcript."""
+        media = parts.media
+        if media.split == "channels":
+            transcript = joined(parts.transcripts, parts.audio)
+        elif media.split == "time" and media.spans and len(parts.transcripts) == len(media.spans):
+            transcript = stitched(parts.transcripts, media.spans)
         else:
             (transcript,) = parts.transcripts
+        if parts.diarization is not None:
+            transcript = with_speakers(transcript, parts.diarization)
         transcript.text = "".join(one.text for one in transcript.words or transcript.segments).strip()
-        transcript.duration = parts.media.duration
-        transcript.warnings = parts.media.warnings + transcript.warnings
+        transcript.duration = media.duration
+        transcript.warnings = media.warnings + transcript.warnings
+        transcript.words = transcript.words if words else None
         return transcript
 
 
-def joined(channels: list[Transcript]) -> Transcript:
-    """The channels' transcripts on one clock; each channel is a speaker."""
-    for number, channel in enumerate(channels):
-        for one in (*channel.segments, *(channel.words or ())):
-            one.channel, one.speaker = number, f"channel_{number}"
-    languages = {one.language: one.language_probability for one in channels if one.language}
-    (language, probability), *others = languages.items() or [(None, None)]
-    every = all(one.words is not None for one in channels)
-    return Transcript(
-        segments=sorted((s for one in channels for s in one.segments), key=lambda s: s.start),
-        words=sorted((w for one in channels for w in one.words or ()), key=lambda w: w.start)
-        if every
-        else None,
-        language=None if others else language,
-        language_probability=probability if len(channels) == 1 else None,
-        model=next((one.model for one in channels if one.model), None),
-        channels=[ChannelInfo(n, c.language, c.language_probability) for n, c in enumerate(channels)],
-        warnings=list(dict.fromkeys(warning for one in channels for warning in one.warnings)),
-    )
+def with_speakers(transcript: Transcript, spoke: Diarization) -> Transcript:
+    """The transcript with who said each word, as far as its engine gave words."""
+    timed = transcript.words is not None
+    lines, turns = attributed(lines_of(transcript) if timed else unbroken(transcript), spoke)
+    whole = transcript_of(lines, transcript, timed)
+    whole.turns, whole.warnings = turns, transcript.warnings + spoke.warnings
+    return whole
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+from cutting import cut
 from dalston_engine import BadInput, Engine, Media, Retry, serve
 from dalston_engine.errors import ErrorRecord
 from dalston_engine.process import PARENT_PIPE
@@ -25,6 +26,7 @@ Duration = Annotated[int, Meta(ge=1, le=36 * 3600)]
 Channels = Annotated[int, Meta(ge=1, le=255)]
 Memory = Annotated[int, Meta(ge=100, le=1_000_000)]
 Seconds = Annotated[int, Meta(ge=1, le=6 * 3600)]
+Long = Annotated[int, Meta(ge=20, le=36 * 3600)]
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
 """How a process ends when a library goes wrong; other signals come from outside."""
 
@@ -131,9 +133,13 @@ class Prepare(Engine):
         max_channels: Channels = 16,
         max_memory_mb: Memory = 1_000,
         max_cpu_seconds: Seconds = 900,
+        split_after: Long = 600,
+        part_seconds: Long = 180,
     ) -> None:
+        """`split_after`: seconds above which a recording may be cut, into parts of `part_seconds`."""
         limits = Limits(max_duration, max_channels, max_memory_mb * MB, max_cpu_seconds)
         self.decoder = Decoder(limits)
+        self.split_after, self.part_seconds = split_after, part_seconds
 
     def prepare(
         self,
@@ -141,7 +147,17 @@ class Prepare(Engine):
         folder: Path,
         per_channel: bool = False,
         source_format: Literal["", "pcm_s16le_16k"] = "",
+        split: bool = False,
     ) -> Media:
+        """`split`: whether a long recording is cut in time."""
+        media = self.decoded(source, folder, per_channel, source_format)
+        if split and not per_channel and media.duration > self.split_after:
+            media.spans = cut(folder / "audio.wav", folder, self.part_seconds, lambda: self.progress(1))
+            media.parts, media.split = len(media.spans), "time"
+        return media
+
+    def decoded(self, source: Path, folder: Path, per_channel: bool, source_format: str) -> Media:
+        """The recording, or each of its channels, as prepared audio; raises BadInput, Retry or OSError."""
         order = Order(str(source), str(folder), per_channel, bool(source_format))
         try:
             return self.decoder.decode(order, self.progress)

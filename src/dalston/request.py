@@ -18,6 +18,13 @@ class TranscribeRequest(Struct, omit_defaults=True):
     """`translate`: the words in English, whatever was spoken."""
     speaker_detection: Literal["none", "diarize", "per_channel"] = "none"
     """`per_channel`: every channel of the source is one speaker."""
+    diarizer: str | None = None
+    """The engine that tells speakers apart; None: the one that can do it best."""
+    align: bool | None = None
+    """Whether words get their times from an aligner; None: when speakers are told apart, or no other
+    engine gives any, and an aligner runs."""
+    aligner: str | None = None
+    """Which one."""
     word_timestamps: bool | None = None
     """Whether words with times are wanted; None: as the engine does by itself."""
     characters: bool = False

@@ -216,7 +216,7 @@ async def test_a_script_that_is_refused_changes_nothing(redis: Any, valkey: str)
         "key": "k",
     }
     SUBMIT(redis, job="j", **submit)
-    settle = {"seconds": None, "audio": None, "error": None, "delay": 0, "attempts": 3}
+    settle = {"whole": None, "seconds": None, "audio": None, "error": None, "delay": 0, "attempts": 3}
     instance = {"engine": "preparer", "instance": "one"}
     calls: list[tuple[Script, dict[str, Any]]] = [
         (script("heartbeat"), instance | {"card": "{}", "state": "idle", "totals": "{}", "ttl": 30}),

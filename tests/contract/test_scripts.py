@@ -934,6 +934,21 @@ def test_a_task_that_grows_holds_what_needs_it(redis: Any, queue: Open) -> None:
     assert opened(redis) == 2
 
 
+def test_a_task_that_found_no_parts_holds_nothing(redis: Any, queue: Open) -> None:
+    """I4"""
+    submit(redis, **GROWING)
+    task, before = claimed(queue("prepare")), plan_of(redis)
+    assert queue("prepare").settle(task, "completed", whole=True) == "OK"
+    assert states(redis) == "completed queued waiting"
+    assert work(redis) == []
+    with nothing_changes(redis):
+        assert queue("prepare").settle(task, "completed", whole=True) == "OK"
+    assert replan(redis, grown(before, None)) == "OK", "whoever heard of the task earlier may still ask"
+    assert done(queue("transcribe")).part is None
+    done(queue("merge"))
+    assert work(redis) == [{"work": "publish", "job": "j"}]
+
+
 def test_a_plan_that_does_not_grow_goes_on(redis: Any, queue: Open) -> None:
     submit(redis, **GROWING)
     done(queue("prepare"))
@@ -1530,7 +1545,7 @@ def repeated_settle(outcome: str, attempt: int = 1, **changes: Any) -> Prepare:
             reclaim(redis)
         task = claimed(queue("prepare"))
         return {"task": task.id, "token": task.token, "outcome": outcome, "seconds": 1, "audio": 2,
-                "error": "{}", "delay": 9, "attempts": ATTEMPTS}  # fmt: skip
+                "error": "{}", "delay": 9, "attempts": ATTEMPTS, "whole": None}  # fmt: skip
 
     return prepare
 

@@ -416,22 +416,25 @@ class Machine(RuleBasedStateMachine):
     def settles(self, task: Task, queue: Queue, outcome: str, more: bool = False) -> str:
         """Settle, and again because the reply was lost; `more`: and claim in the same step."""
         error, now = None if outcome == "completed" else ERROR, look(self.redis)
+        file = self.files.get(task.job)
+        whole = outcome == "completed" and file is not None and file.parts is None
+        settled = (task, outcome, 0.1, error, None, whole)
         held = now.held_by(queue.engine, queue.instance)
         expected = self.expected(task, late="OK")
         if expected == "OWNER":
             held.remove(task.id)
             self.attempts[task.id] -= outcome in {"released", "postponed"}
         if more:
-            word = queue.settle(task, outcome, 0.1, error, more=True)
+            word = queue.settle(*settled, more=True)
             assert word == ("OK" if expected == "OWNER" else expected)
         else:
-            word = self.with_lease(task, lambda: queue.settle(task, outcome, 0.1, error), late="OK")
+            word = self.with_lease(task, lambda: queue.settle(*settled), late="OK")
         following, queue.next = queue.next, None
         if following and following.id not in held:
             self.leased(following, queue)
             self.did("settle and claim")
         told = None if following and following.id == task.id else word  # its old lease is lost by now
-        self.changes_nothing(lambda: queue.settle(task, outcome, 0.1, error, more=bool(following)), told)
+        self.changes_nothing(lambda: queue.settle(*settled, more=bool(following)), told)
         again, queue.next = queue.next, None
         assert again == following
         return word

@@ -60,7 +60,7 @@ def test_the_projects_version_is_the_engines(tmp_path: Path) -> None:
         (PROJECT + "[tool.dalston]\nid = 'x'\n", "missing required field `stage`"),
         (PROJECT + "[tool.dalston]\nid = 1\nstage = 'merge'\n", "Expected `str`, got `int`"),
         (PROJECT + DALSTON + "colour = 'red'\n", "unknown field `colour`"),
-        (PROJECT + DALSTON.replace("merge", "sing"), "stage 'sing' is none of prepare, transcribe, merge"),
+        (PROJECT + DALSTON.replace("merge", "sing"), "stage 'sing' is none of prepare, transcribe, align, diarize, merge"),
         (
             PROJECT + DALSTON + "[tool.dalston.models.m.files.f]\nparts = []\n",
             "missing required field `sha256`",

@@ -38,8 +38,17 @@ READING = {
         "source_format": {"enum": ["", "pcm_s16le_16k"], "default": ""},
     },
 }
+CUTTING = {"type": "object", "properties": READING["properties"] | {"split": {"type": "boolean"}}}
+JOINING = {"type": "object", "properties": {"words": {"type": "boolean", "default": True}}}
+HINTS = {
+    "type": "object",
+    "properties": {"max_speakers": {"type": "integer"}, "embeddings": {"type": "boolean"}},
+}
 PREPARE, MERGE = Card("prepare", "prepare", params=READING), Card("merger", "merge")
 PLAIN = Card("plain", "prepare")
+CUTTER, JOINER = Card("cutter", "prepare", params=CUTTING), Card("joiner", "merge", params=JOINING)
+ALIGNER = Card("aligner", "align", languages=["en"], fallback=True)
+DIARIZER = Card("diarizer", "diarize", fallback=True, params=HINTS)
 TALENTED = Card(
     "talented", "transcribe", characters=True, probabilities=True, speakers=True,
     params={"properties": {name: {"type": "boolean"} for name in ("characters", "diarize")}},
@@ -57,7 +66,7 @@ NAMES = st.sampled_from(["base", "tiny.en", "org/one", "whisper", "parrot", "oth
 MODELS = st.builds(ModelCard, st.lists(st.sampled_from(LANGUAGES), max_size=2), st.booleans())
 CARDS = st.builds(
     Card,
-    id=st.sampled_from(["prepare", "whisper", "parrot", "merger", "fake", "other"]),
+    id=st.sampled_from(["prepare", "whisper", "parrot", "merger", "fake", "other", "aligner", "diarizer"]),
     stage=st.sampled_from(sorted(STAGES)),
     languages=st.lists(st.sampled_from(LANGUAGES), max_size=2),
     default_model=st.none() | NAMES,
@@ -66,9 +75,10 @@ CARDS = st.builds(
     characters=st.booleans(),
     probabilities=st.booleans(),
     speakers=st.booleans(),
+    fallback=st.booleans(),
     scripted=st.booleans(),
     models=st.dictionaries(NAMES, MODELS, max_size=3),
-    params=st.sampled_from([{}, PARAMS, READING]),
+    params=st.sampled_from([{}, PARAMS, READING, CUTTING]),
 )
 FLEETS = st.lists(CARDS, max_size=7, unique_by=lambda card: card.id)
 LIKELY_FLEETS = FLEETS.map(
@@ -85,6 +95,9 @@ REQUESTS = st.builds(
     source_format=st.sampled_from(["", "", "pcm_s16le_16k"]),
     stream=st.booleans(),
     word_timestamps=st.none() | st.booleans(),
+    align=st.none() | st.booleans(),
+    aligner=st.sampled_from([None, None, "aligner"]),
+    diarizer=st.sampled_from([None, None, "diarizer"]),
     options=st.dictionaries(
         st.sampled_from(["beam_size", "vad", "colour"]), st.sampled_from(["1", "x"]), max_size=1
     ),
@@ -141,7 +154,8 @@ def test_every_plan_is_sound_and_every_refusal_a_sentence(
     by_id = {card.id: card for card in fleet}
     for task in made:
         assert by_id[task.engine].stage == task.stage
-        assert request.model == task.engine or not by_id[task.engine].scripted
+        named = (request.model, request.aligner, request.diarizer)
+        assert task.engine in named or not by_id[task.engine].scripted
     return None
 
 
@@ -298,6 +312,105 @@ def test_channels_are_split_and_each_transcribed() -> None:
     whole = planned()
     assert not any(task.grows or task.each for task in whole)
     assert whole[0].params == "{}"
+
+
+CHAIN = [CUTTER, WHISPER, ALIGNER, DIARIZER, JOINER]
+
+
+def stages(made: Plan) -> dict[str, Any]:
+    """Each stage's engine, what it needs, and what it is told."""
+    return {t.stage: (t.engine, [n.split(".")[1] for n in t.needs], json.loads(t.params)) for t in made}
+
+
+def test_speakers_are_told_apart_beside_the_words() -> None:
+    made = planned(CHAIN, speaker_detection="diarize")
+    assert_sound(made)
+    told = stages(made)
+    assert list(told) == ["prepare", "transcribe", "align", "diarize", "merge"]
+    assert told["diarize"][:2] == ("diarizer", ["prepare"])
+    assert told["align"][:2] == ("aligner", ["prepare", "transcribe"])
+    assert told["transcribe"][2] == {"model": "base", "word_timestamps": True}
+    assert told["merge"][1] == ["prepare", "transcribe", "align", "diarize"]
+
+
+def test_words_that_were_only_needed_on_the_way_are_left_out() -> None:
+    told = stages(planned(CHAIN, speaker_detection="diarize", word_timestamps=False))
+    assert told["transcribe"][2]["word_timestamps"] is True
+    assert told["merge"][2] == {"words": False}
+    assert stages(planned(CHAIN, word_timestamps=False))["merge"][2] == {}
+
+
+def test_alignment_that_nobody_asked_for_is_worth_no_failure() -> None:
+    tasks = {task.stage: task for task in planned(CHAIN, speaker_detection="diarize")}
+    assert (tasks["align"].required, tasks["diarize"].required) == (False, True)
+    assert {task.stage: task for task in planned(CHAIN, align=True)}["align"].required
+
+
+def test_words_are_aligned_only_where_that_is_asked_or_needed() -> None:
+    assert "align" not in stages(planned(CHAIN))
+    assert "align" in stages(planned(CHAIN, align=True, language="en"))
+    assert "align" not in stages(planned(CHAIN, speaker_detection="diarize", align=False))
+    assert "align" not in stages(planned(CHAIN, speaker_detection="diarize", language="de"))
+    wordless = planned([CUTTER, PARROT, ALIGNER, JOINER], language=None, word_timestamps=False)
+    assert "align" not in stages(wordless)
+
+
+def test_an_aligner_gives_words_to_an_engine_without() -> None:
+    parrot = Card("parrot", "transcribe", params={"properties": {"language": {"type": "string"}}})
+    fleet = [CUTTER, parrot, ALIGNER, JOINER]
+    assert "align" in stages(planned(fleet, language="en", word_timestamps=True))
+    assert "word times" in refused(fleet, word_timestamps=True).message, "of which language, nobody knows yet"
+
+
+def test_what_cannot_be_aligned_is_refused() -> None:
+    assert "align words in de" in refused(CHAIN, align=True, language="de").message
+    assert refused(CHAIN, aligner="aligner", language="de").code == "unsupported_option"
+    assert refused(CHAIN, aligner="zeppelin").code == "no_such_engine"
+    assert "translation" in refused(CHAIN, align=True, task="translate").message
+    assert "align" not in stages(planned(CHAIN, speaker_detection="diarize", task="translate"))
+
+
+def test_a_diarizer_is_told_what_is_known_of_the_speakers() -> None:
+    told = stages(planned(CHAIN, speaker_detection="diarize", options={"max_speakers": "3", "vad": "1"}))
+    assert told["diarize"][2]["max_speakers"] == 3
+    assert told["transcribe"][2]["vad"] is True
+    assert "vad" not in told["diarize"][2]
+    error = refused(CHAIN, speaker_detection="diarize", options={"colour": "red"})
+    assert error.code == "invalid_option"
+    assert "max_speakers" in error.message
+    assert refused(CHAIN, options={"max_speakers": "3"}).code == "invalid_option"
+
+
+def test_one_engine_that_does_it_all_comes_before_several() -> None:
+    whole = [TALENTED, *CHAIN]
+    made = planned(whole, speaker_detection="diarize")
+    assert [task.engine for task in made] == ["cutter", "talented", "joiner"]
+    assert options(made)["diarize"] is True
+    assert planned(whole, speaker_detection="diarize", diarizer="diarizer")[-2].engine == "diarizer"
+    assert planned(whole, speaker_detection="diarize", model="whisper")[-2].engine == "diarizer"
+
+
+def test_weights_at_hand_come_before_a_fallback_and_a_fallback_before_weights_to_be_fetched() -> None:
+    real = {"there": ModelCard(["*"], True), "afar": ModelCard(["*"])}
+    for model, engine in (("there", "better"), ("afar", "diarizer")):
+        better = Card("better", "diarize", default_model=model, models=real)
+        made = planned([*CHAIN, better], speaker_detection="diarize")
+        assert stages(made)["diarize"][0] == engine
+    assert planned([*CHAIN, better], speaker_detection="diarize", diarizer="better")[-2].engine == "better"
+
+
+def test_a_long_recording_may_be_cut_unless_somebody_follows_or_one_engine_hears_it_all() -> None:
+    made = planned(CHAIN, speaker_detection="diarize")
+    each = {task.stage: task.each for task in made}
+    assert each == {"prepare": False, "transcribe": True, "align": True, "diarize": False, "merge": False}
+    assert (made[0].grows, json.loads(made[0].params)) == (True, {"split": True})
+    for whole in (
+        planned(CHAIN, stream=True),
+        planned([TALENTED, *CHAIN], speaker_detection="diarize"),
+        planned([PREPARE, WHISPER, MERGE]),
+    ):
+        assert not any(task.grows or task.each for task in whole)
+    assert json.loads(planned(CHAIN, speaker_detection="per_channel")[0].params) == {"per_channel": True}
 
 
 def test_raw_samples_are_read_as_told() -> None:

@@ -24,7 +24,20 @@ The author never sees Redis, leases, retries, files on disk, heartbeats or signa
 from dalston_engine.engine import Engine
 from dalston_engine.errors import BadInput, Cancelled, DalstonError, ModelUnavailable, Retry
 from dalston_engine.serve import serve
-from dalston_engine.types import Audio, ChannelInfo, Character, Media, Parts, Segment, Transcript, Word
+from dalston_engine.types import (
+    Audio,
+    ChannelInfo,
+    Character,
+    Diarization,
+    Media,
+    Parts,
+    Segment,
+    Span,
+    Transcript,
+    Turn,
+    Word,
+)
 
-__all__ = ["Audio", "BadInput", "Cancelled", "ChannelInfo", "Character", "DalstonError", "Engine", "Media",
-           "ModelUnavailable", "Parts", "Retry", "Segment", "Transcript", "Word", "serve"]  # fmt: skip
+__all__ = ["Audio", "BadInput", "Cancelled", "ChannelInfo", "Character", "DalstonError", "Diarization",
+           "Engine", "Media", "ModelUnavailable", "Parts", "Retry", "Segment", "Span", "Transcript", "Turn",
+           "Word", "serve"]  # fmt: skip

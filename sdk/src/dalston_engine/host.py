@@ -1,5 +1,6 @@
 """Holds an engine's loaded models and performs tasks with them; knows nothing of Redis."""
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
@@ -71,7 +72,7 @@ class Host:
     def _load(self, name: str | None) -> Engine:
         engine = self.engine()
         engine.models = self.models
-        prefix = f"DALSTON_{self.manifest.id.upper().replace('-', '_')}_"
+        prefix = f"DALSTON_{re.sub('[-.]', '_', self.manifest.id.upper())}_"
         settings = msgspec.structs.asdict(from_environment(self._settings, prefix))
         try:
             engine.load(*([name] if self.manifest.models else []), **settings)

@@ -46,6 +46,10 @@ class Manifest(About, forbid_unknown_fields=True):
 
     models: dict[str, Model] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    optional: bool = False
+    """True when its environment is built only where it is named: it is large, or its weights are fetched."""
+    torch: str | None = None
+    """The release of PyTorch it needs, which its lock leaves out: machines need different builds of it."""
     deadline: int = 6 * 3600
     """Seconds after which a task that has not returned is given up, and its process with it."""
 

@@ -31,7 +31,8 @@ class Models:
         declared = self.manifest.models
         cached = [f.name for f in self.cache.glob("*/") if not f.name.startswith(("models--", "."))]
         cards = {name: ModelCard(["*"], True) for name in cached if declared}
-        cards |= {n: ModelCard(m.languages, self._local(n) is not None) for n, m in declared.items()}
+        cards |= {n: ModelCard(m.languages, self._local(n) is not None or self._fetched(m.hub))
+                  for n, m in declared.items()}  # fmt: skip
         return {name: card for name, card in cards.items() if card.local or not self.offline}
 
     def find(self, name: str) -> str:
@@ -68,6 +69,10 @@ class Models:
 
     def _local(self, name: str) -> Path | None:
         return next((f for f in (self.cache / name, self.installed / name) if f.is_dir()), None)
+
+    def _fetched(self, hub: str | None) -> bool:
+        """Whether the hub's library has put a model into the cache."""
+        return hub is not None and any(self.cache.glob(f"models--{hub.replace('/', '--')}/snapshots/*"))
 
     def _assemble(self, weights: WeightFile, target: Path) -> None:
         parts = [self.site / part for part in weights.parts]

@@ -86,14 +86,16 @@ class Queue:
         return str(self._run("renew", task=task.id, token=task.token, progress=progress))
 
     def settle(self, task: Task, word: str, seconds: float | None = None, error: ErrorRecord | None = None,
-               audio: float | None = None, more: bool = False) -> str:  # fmt: skip
+               audio: float | None = None, whole: bool = False, more: bool = False) -> str:  # fmt: skip
         """End the lease; tried until Redis answers OK, CANCELLED or LOST.
 
-        `seconds` of work, `audio` seconds worked on. `more`: lease the next task too, for `claim`.
+        `seconds` of work, `audio` seconds worked on, `whole`: found no parts to grow the plan by.
+        `more`: lease the next task too, for `claim`.
         """
         delay = POSTPONE_MS if word == "postponed" else RETRY_DELAY_MS * 2 ** (task.attempt - 1)
         values = {"task": task.id, "token": task.token, "outcome": word, "seconds": seconds, "audio": audio,
-                  "error": msgspec.json.encode(error) if error else None, "delay": delay}  # fmt: skip
+                  "error": msgspec.json.encode(error) if error else None, "delay": delay,
+                  "whole": 1 if whole else None}  # fmt: skip
         values |= self._names | {"lease": secrets.token_hex(8)} if more else {}
         told = patiently(lambda: self._run("settle+claim" if more else "settle", **values, attempts=ATTEMPTS))
         return self._take(told[1], told[0]) if more else str(told)

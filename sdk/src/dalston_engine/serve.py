@@ -17,7 +17,7 @@ from dalston_engine.host import Host
 from dalston_engine.models import Models
 from dalston_engine.parameters import from_environment
 from dalston_engine.process import follow_parent, log_to_stderr
-from dalston_engine.types import Audio, Parts
+from dalston_engine.types import Audio, Parts, Transcript
 from dalston_engine.workspace import encode
 
 
@@ -95,9 +95,11 @@ def _argument(name: str, inputs: list[Path], folder: Path) -> Any:
     try:
         if name == "audio":
             return Audio(inputs[0])
+        if name == "transcript":
+            return json.decode(inputs[1].read_bytes(), type=Transcript)
         if name == "parts":
             media, *rest = [path.read_bytes() for path in inputs]
             return json.decode(b'{"media":%b,"transcripts":[%b]}' % (media, b",".join(rest)), type=Parts)
         return inputs[0] if name == "source" else folder
-    except (OSError, EOFError, ValueError, wave.Error) as error:
+    except (IndexError, OSError, EOFError, ValueError, wave.Error) as error:
         raise DalstonError(f"{inputs[0]} is no {name} for this stage: {error}") from None

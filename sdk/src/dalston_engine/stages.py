@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from dalston_engine.types import Media, Transcript
+from dalston_engine.types import Diarization, Media, Transcript
 
 
 class Stage(Struct, frozen=True):
@@ -19,6 +19,8 @@ class Stage(Struct, frozen=True):
 
 STAGES = {stage.name: stage for stage in (
     Stage("prepare", ("source", "folder"), Media, 4),
-    Stage("transcribe", ("audio",), Transcript, 95),
+    Stage("transcribe", ("audio",), Transcript, 60),
+    Stage("align", ("audio", "transcript"), Transcript, 10),
+    Stage("diarize", ("audio",), Diarization, 25),
     Stage("merge", ("parts",), Transcript, 1),
 )}  # fmt: skip

@@ -60,6 +60,14 @@ class ChannelInfo(Struct, omit_defaults=True):
     language_probability: float | None = None
 
 
+class Turn(Struct):
+    """A stretch in which somebody speaks."""
+
+    start: float
+    end: float
+    speaker: str
+
+
 class Transcript(Struct, omit_defaults=True):
     """The text of a recording with its times."""
 
@@ -78,7 +86,32 @@ class Transcript(Struct, omit_defaults=True):
     """The id of the model that transcribed."""
     channels: list[ChannelInfo] | None = None
     """One for each channel, when channels were told apart."""
+    turns: list[Turn] | None = None
+    """Who spoke when, overlaps kept, when a stage of its own has told."""
     warnings: list[str] = field(default_factory=list)
+
+
+class Diarization(Struct, omit_defaults=True):
+    """Who spoke when; speakers are numbered `speaker_0`, `speaker_1`, … by their first turn."""
+
+    turns: list[Turn]
+    """By their start; those of different speakers overlap where people talk at once."""
+    exclusive: list[Turn] | None = None
+    """The same with one speaker at a time, for giving words to speakers; absent: not told."""
+    embeddings: dict[str, list[float]] | None = None
+    """Each speaker's voice as a vector of length 1; absent when they were not asked for."""
+    model: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+class Span(Struct):
+    """One part of a recording cut in time, with some of its neighbours on either side, so that words at a
+    cut are heard whole by both."""
+
+    start: float
+    end: float
+    cut: float
+    """Where it hands over to the next part: in a silence; of the last part, its end."""
 
 
 class Media(Struct, omit_defaults=True):
@@ -97,15 +130,10 @@ class Media(Struct, omit_defaults=True):
     parts: int | None = None
     """How many parts prepare left to be transcribed each by itself; absent: the whole."""
     split: str | None = None
-    """What the parts are: `channels`, one each, on the same clock."""
+    """What the parts are: `channels`, one each, on the same clock; or `time`, one after the other."""
+    spans: list[Span] | None = None
+    """Where in the recording each part lies, when it was cut in time."""
     warnings: list[str] = field(default_factory=list)
-
-
-class Parts(Struct):
-    """What merge joins: every result the job's other stages left."""
-
-    media: Media
-    transcripts: list[Transcript]
 
 
 class Audio:
@@ -129,6 +157,18 @@ class Audio:
         """All samples as little-endian signed 16-bit integers."""
         with wave.open(str(self.path), "rb") as wav:
             return wav.readframes(self.frames)
+
+
+class Parts(Struct):
+    """What merge joins: every result the job's other stages left."""
+
+    media: Media
+    transcripts: list[Transcript]
+    """One for each part; aligned, when they were."""
+    diarization: Diarization | None = None
+    """When speakers were told apart by a stage of its own."""
+    audio: list[Audio] = field(default_factory=list)
+    """That of each part; none of a recording that stayed whole."""
 
 
 class Need(Struct):
@@ -184,6 +224,8 @@ class About(Struct, omit_defaults=True):
     """True when its words have their probabilities."""
     speakers: bool = False
     """True when it can tell by itself who speaks."""
+    fallback: bool = False
+    """True when it is chosen only where no other engine of its stage has its weights on this machine."""
     gpu: str = "none"
     scripted: bool = False
     """True when its answers are made up for tests: chosen only when a request names it."""

@@ -26,7 +26,7 @@ import msgspec
 from dalston_engine.errors import Cancelled, DalstonError, DiskFull, Drained, ErrorRecord, LeaseLost, Retry
 from dalston_engine.host import Host
 from dalston_engine.queue import AWAY, Queue, patiently
-from dalston_engine.types import Segment, Task
+from dalston_engine.types import Media, Segment, Task
 from dalston_engine.workspace import Workspace
 
 log = logging.getLogger("dalston.engine")
@@ -43,6 +43,8 @@ class Outcome(NamedTuple):
     seconds: float | None = None
     error: ErrorRecord | None = None
     audio: float | None = None
+    whole: bool = False
+    """Whether it found no parts, of those that can."""
 
 
 class Hold:
@@ -143,7 +145,8 @@ class Worker:
                 result, seconds = self.host.perform(params, given, self.keeper.report, tell)
                 workspace.publish(result)
             audio = getattr(given[0], "duration", getattr(result, "duration", None))
-            return Outcome("completed", seconds, audio=audio)
+            whole = isinstance(result, Media) and result.parts is None
+            return Outcome("completed", seconds, audio=audio, whole=whole)
         except DalstonError as error:
             return Outcome(error.outcome or ("retry" if error.retryable else "failed"), error=error.record)
         except Exception as error:

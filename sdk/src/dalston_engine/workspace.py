@@ -3,7 +3,7 @@
     jobs/{job}/source, source.*         the upload
     jobs/{job}/{task}.{token}.json      what an attempt returned
     jobs/{job}/{task}.{token}/          what it wrote besides: only a stage that is given a folder
-        audio.wav, or audio-0.wav, …    prepare: the whole, or its parts
+        audio.wav, audio-0.wav, …       prepare: the whole, its channels, or the whole and its parts in time
 
 The token of the settled attempt is the one that counts, so nobody reads what is half written. The
 job's own folder is never made here, so a task of a deleted job cannot bring it back.
@@ -81,15 +81,31 @@ class Workspace:
                 self.folder.mkdir(exist_ok=True)
                 return self.folder
             case "audio":
-                part = "" if self.task.part is None else f"-{self.task.part}"
-                return Audio(self.job / self._left("prepare")[0] / f"audio{part}.wav")
+                return Audio(self._audio(self.task.part))
+            case "transcript":
+                return self._result("transcribe")
             case "parts":
-                return Parts(self._results("prepare")[0], self._results("transcribe"))
+                media, aligned = self._result("prepare"), self._left("align")
+                texts = [_read(aligned.get(part, file), "transcribe")
+                         for part, file in self._left("transcribe").items()]  # fmt: skip
+                spoke = self._result("diarize") if self._left("diarize") else None
+                audio = [Audio(self._audio(part)) for part in range(media.parts or 0)]
+                return Parts(media, texts, spoke, audio)
         raise ValueError(f"no stage is given {name!r}")
 
-    def _left(self, stage: str) -> list[str]:
-        return [f"{need.id}.{need.token}" for need in self.task.needs if need.stage == stage]
+    def _audio(self, part: int | None) -> Path:
+        (prepared,) = self._left("prepare").values()
+        return prepared.with_suffix("") / ("audio.wav" if part is None else f"audio-{part}.wav")
 
-    def _results(self, stage: str) -> list[Any]:
-        files, kind = [self.job / f"{name}.json" for name in self._left(stage)], STAGES[stage].result
-        return [msgspec.json.decode(file.read_bytes(), type=kind) for file in files]
+    def _left(self, stage: str) -> dict[str, Path]:
+        """The results of a stage's tasks, by their ids without the stage: the same for the same part."""
+        found = [need for need in self.task.needs if need.stage == stage]
+        return {n.id.replace(f".{stage}", ""): self.job / f"{n.id}.{n.token}.json" for n in found}
+
+    def _result(self, stage: str) -> Any:
+        (file,) = self._left(stage).values()
+        return _read(file, stage)
+
+
+def _read(file: Path, stage: str) -> Any:
+    return msgspec.json.decode(file.read_bytes(), type=STAGES[stage].result)

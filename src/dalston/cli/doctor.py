@@ -22,10 +22,12 @@ NEEDED_GB = 2
 
 
 def install(names: list[str]) -> None:
-    """Build the environments of the engines of those ids or folders, or of all."""
+    """Build the environments of the engines of those ids or folders, or of all that are not optional."""
     settings = settings_.load()
     where = settings.engines_path, settings.environments
-    found = [environments.at(name, *where) for name in names] or list(environments.everywhere(*where))
+    found = [environments.at(name, *where) for name in names] or [
+        engine for engine in environments.everywhere(*where) if not engine.manifest.optional
+    ]
     for engine in found:
         engine.install(print)
         print(f"{engine.manifest.id} is installed")

@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +48,20 @@ class Wish(Struct, frozen=True):
     model: str | None
     language: str | None
     output: Path | None
+    speakers: str = "none"
 
     @property
     def fields(self) -> dict[str, str]:
         """The form fields; plain text needs no word times, which cost a pass of the model."""
         given = {"model": self.model, "language": self.language}
-        words = {"word_timestamps": "false"} if self.format == "text" else {}
+        given |= {"speaker_detection": self.speakers} if self.speakers != "none" else {}
+        words = {"word_timestamps": "false"} if self.format == "text" and self.speakers == "none" else {}
         return {name: value for name, value in given.items() if value} | words
+
+    @property
+    def needless(self) -> set[str]:
+        """Stages that it takes no engine for."""
+        return set() if self.speakers == "diarize" else {"align", "diarize"}
 
 
 async def transcribe(given: list[Path], wish: Wish, data: str | None) -> None:
@@ -70,7 +77,7 @@ async def transcribe(given: list[Path], wish: Wish, data: str | None) -> None:
     files = recordings(given)
     targets = _targets(files, wish, several=len(files) > 1 or given[0].is_dir())
     failures = []
-    async with _server(settings, wish.model or "") as (url, engines):
+    async with _server(settings, wish.model or "", wish.needless) as (url, engines):
         from dalston.client import Client, NoServer
 
         async with Client(url, settings.api_key) as client:
@@ -170,16 +177,20 @@ def _targets(files: Sequence[Path], wish: Wish, several: bool) -> list[Path | No
 
 
 @contextlib.asynccontextmanager
-async def _server(settings: Settings, preload: str) -> AsyncIterator[tuple[str, list[str]]]:
-    """The server that the settings name or that runs, or one of our own for as long as this lasts."""
+async def _server(
+    settings: Settings, preload: str, without: Collection[str] = ()
+) -> AsyncIterator[tuple[str, list[str]]]:
+    """The server that the settings name or that runs, or one of our own for as long as this lasts, without
+    engines of some stages."""
     if settings.url or holder(settings.folder):
         yield address(settings), []
         return
     with _run_folder(settings.folder) as run:
         models = settings.models or str(settings.folder / "models")
         own = msgspec.structs.replace(
-            settings, data=str(run), models=models, redis_url="", port=0, log_level="WARNING"
-        )
+            settings, data=str(run), models=models, redis_url="", port=0, log_level="WARNING",
+            engines=",".join(engine_ids(settings, without)),
+        )  # fmt: skip
         async with running(own, say, logs=run, preload=preload) as (server, _):
             try:
                 yield server.url, engine_ids(own)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from dalston_engine import Audio, Media, Transcript, keys
+from dalston_engine import Audio, Diarization, Media, Transcript, keys
 from dalston_engine.errors import DalstonError
 from dalston_engine.parameters import validated
 from dalston_engine.types import Card
@@ -30,6 +30,8 @@ DRAIN_S = 60.0
 """How long a process may take to end once it has nothing to finish."""
 BLUR_S = 0.5
 """How far times may lie outside the recording: models count in steps."""
+SHARED_S = 1e-3
+"""How much of turns that exclude each other rounding may make them share."""
 IMPOSSIBLE = "impossible"
 """A value for options that take no text."""
 PHRASE = 3
@@ -281,6 +283,8 @@ class Checks:
         arguments: dict[str, list[str | Path]] = {
             "prepare": ["--folder", folder / "out", folder / "source.wav"],
             "transcribe": [folder / "audio.wav"],
+            "align": [folder / "audio.wav", folder / "transcript.json"],
+            "diarize": [folder / "audio.wav"],
             "merge": [folder / "media.json", folder / "transcript.json"],
         }
         return arguments[self.bench.stage.name]
@@ -300,7 +304,13 @@ class Checks:
         if isinstance(result, Media):
             artifact = self.bench.files.jobs / attempt.job / f"{attempt.task}.{attempt.token}"
             return _prepared(result, artifact / "audio.wav", self.recording)
+        if isinstance(result, Diarization):
+            return _turned(result, self.recording)
         note = _timed(result, self.recording)
+        if self.bench.stage.name == "align":
+            given = msgspec.json.decode(self.recording.transcript, type=Transcript)
+            if [segment.text for segment in result.segments] != [one.text for one in given.segments]:
+                raise Failed("an align engine leaves the text as it is")
         if self.bench.stage.name == "merge" and result.text is None:
             raise Failed("a merge engine sets the transcript's text")
         words = "word_timestamps" in self.card.params.get("properties", {})
@@ -336,6 +346,23 @@ def _timed(result: Transcript, made: Material) -> str:
         raise Failed("its words joined are not its segments joined: words keep their leading space")
     words = "" if result.words is None else f", words: {len(result.words)}"
     return f"{made.seconds:.1f} s, segments: {len(result.segments)}{words}"
+
+
+def _turned(result: Diarization, made: Material) -> str:
+    """Turns in order, within the recording; those that are exclusive do not overlap."""
+    kinds = {"turn": result.turns, "exclusive turn": result.exclusive or []}
+    for what, turns in kinds.items():
+        last = 0.0
+        for at, turn in enumerate(turns):
+            if not 0 <= turn.start <= turn.end <= made.seconds + BLUR_S or turn.start < last - SHARED_S:
+                raise Failed(
+                    f"{what} {at} lies from {turn.start:.2f} to {turn.end:.2f} s, after one at {last:.2f} s"
+                )
+            last = turn.end if what == "exclusive turn" else turn.start
+    speakers = dict.fromkeys(turn.speaker for turn in result.turns)
+    if list(speakers) != [f"speaker_{n}" for n in range(len(speakers))]:
+        raise Failed(f"speakers are named speaker_0, speaker_1, … as they begin, not {', '.join(speakers)}")
+    return f"{made.seconds:.1f} s, turns: {len(result.turns)}, speakers: {len(speakers)}"
 
 
 def _understood(rule: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from dalston_engine import Audio, Media, Segment, Transcript, Word
+from dalston_engine import Audio, Diarization, Media, Segment, Transcript, Turn, Word
 from dalston_engine.types import SAMPLE_RATE
 from msgspec import Struct
 
@@ -30,11 +30,18 @@ class Material(Struct, frozen=True):
     source: bytes
     """For prepare: the upload."""
     audio: bytes
-    """For transcribe: prepared audio."""
+    """For transcribe, align and diarize: prepared audio."""
     media: bytes
     """For merge: what prepare returned."""
     transcript: bytes
-    """For merge: what transcribe returned."""
+    """For align and merge: what transcribe returned."""
+    diarization: bytes = b'{"turns":[]}'
+    """For merge: what diarize returned."""
+
+    def result(self, stage: str) -> bytes:
+        """What a stage before the engine's own returned."""
+        known = {"prepare": self.media, "diarize": self.diarization}
+        return known.get(stage, self.transcript)
 
 
 def recording(path: Path | None = None) -> Material:
@@ -54,6 +61,8 @@ def recording(path: Path | None = None) -> Material:
     words = [Word(f" {word}", float(n), n + 0.8) for n, word in enumerate(MARKER.split())]
     segment = Segment(0.0, 2.8, f" {MARKER}")
     made = _material("recording", SECONDS, sample, Transcript([segment], words=words, language="en"))
+    spoke = Diarization([Turn(0.0, 1.9, "speaker_0"), Turn(1.8, 3.0, "speaker_1")])
+    made = msgspec.structs.replace(made, diarization=msgspec.json.encode(spoke))
     if path is None:
         return made
     seconds, content = Audio(path).duration, path.read_bytes()

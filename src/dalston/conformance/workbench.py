@@ -231,7 +231,7 @@ class Workbench:
             if task.stage == "prepare":
                 workspace.folder.mkdir()
                 (workspace.folder / "audio.wav").write_bytes(material.audio)
-            workspace.result.write_bytes(material.media if task.stage == "prepare" else material.transcript)
+            workspace.result.write_bytes(material.result(task.stage))
 
 
 @contextlib.contextmanager

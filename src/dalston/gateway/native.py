@@ -18,7 +18,18 @@ from dalston.store.jobs import Job, StageResult
 from dalston.store.letters import Letter
 from dalston.store.webhooks import Notify
 
-NATIVE_ONLY = {"wait", "format", "speaker_detection", "priority", "source_url", "webhook_url", "webhook_id"}
+NATIVE_ONLY = {
+    "wait",
+    "format",
+    "speaker_detection",
+    "diarizer",
+    "align",
+    "aligner",
+    "priority",
+    "source_url",
+    "webhook_url",
+    "webhook_id",
+}
 """Fields that no other dialect has."""
 
 ONCE = NATIVE_ONLY | {"model", "language", "word_timestamps"}
@@ -72,10 +83,14 @@ def submission_of(fields: Mapping[str, Sequence[str]]) -> Submission:
         raise BadRequest("`format` needs `wait=true`; without, ask for it when you read the job.")
     notify = _notify_of(values)
     words, url = values.pop("word_timestamps", None), values.pop("source_url", None)
+    align = values.pop("align", None)
     asked = TranscribeRequest(
         model=values.pop("model", None) or None,
         language=values.pop("language", None) or None,
         speaker_detection=_one_of(values, "speaker_detection", "none", "diarize", "per_channel"),
+        diarizer=values.pop("diarizer", None) or None,
+        align=None if align is None else truth("align", align),
+        aligner=values.pop("aligner", None) or None,
         word_timestamps=None if words is None else truth("word_timestamps", words),
         priority=_one_of(values, "priority", "normal", "high"),
         options=values,

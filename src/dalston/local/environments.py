@@ -76,6 +76,8 @@ class EngineFolder:
             locked = self.folder / LOCK in self.locks
             wanted = self.locks if locked else [self._resolved(python), *self.locks]
             _uv("pip", "sync", "--compile-bytecode", "--python", python, *map(str, wanted))
+            if release := self.manifest.torch:  # which build, UV_TORCH_BACKEND or UV_FIND_LINKS say
+                _uv("pip", "install", "--compile-bytecode", "--python", python, f"torch=={release}")
             _uv("pip", "install", "--no-deps", "--python", python, *_sdk())
             _run([*self.command, "--install"])
             (self.environment / STAMP).write_text(self._fingerprint())

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -53,10 +53,7 @@ async def running(
     data = settings.folder
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(data), _listening(settings) as listener, _book(data, logs) as book:
-        engines = [
-            environments.find(name, settings.engines_path, settings.environments)
-            for name in engine_ids(settings)
-        ]
+        engines = [_folder(name, settings) for name in engine_ids(settings)]
         for engine in engines:
             await asyncio.to_thread(engine.install, say)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -88,9 +85,14 @@ def _book(data: Path, logs: Path | None) -> Iterator[Logbook | None]:
         book.end()
 
 
-def engine_ids(settings: Settings) -> list[str]:
-    """The engines to start."""
-    return [name.strip() for name in settings.engines.split(",") if name.strip()]
+def engine_ids(settings: Settings, without: Collection[str] = ()) -> list[str]:
+    """The engines to start, but for those of some stages."""
+    names = [name.strip() for name in settings.engines.split(",") if name.strip()]
+    return [n for n in names if not without or _folder(n, settings).manifest.stage not in without]
+
+
+def _folder(name: str, settings: Settings) -> EngineFolder:
+    return environments.find(name, settings.engines_path, settings.environments)
 
 
 def holder(data: Path) -> Running | None:
@@ -150,7 +152,8 @@ SECRETS = {"DALSTON_ADMIN_KEY": "", "DALSTON_API_KEY": ""}
 def engine_surroundings(engine: EngineFolder, common: dict[str, str], preload: str = "") -> dict[str, str]:
     """What an engine's process is told; what its manifest wants gives way to the operator's."""
     env = common | {k: v for k, v in engine.manifest.env.items() if k not in os.environ}
-    return env | SECRETS | {"DALSTON_PRELOAD": preload if engine.manifest.models else ""}
+    mine = engine.manifest.stage == "transcribe" or preload in engine.manifest.models
+    return env | SECRETS | {"DALSTON_PRELOAD": preload if mine and engine.manifest.models else ""}
 
 
 def _programs(

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from dalston_engine.errors import ErrorRecord
 from dalston_engine.workspace import ArtifactLost
 from msgspec import Raw, Struct
 
 from dalston.store.files import Files, JobFile, Outcome
-from dalston.store.snapshot import Snapshot
+from dalston.store.snapshot import Snapshot, SnapshotTask
 
 log = logging.getLogger("dalston.jobs")
 
@@ -68,7 +69,7 @@ def _conclude(files: Files, job: str, found: Snapshot | None) -> Verdict:
 def _outcome(file: JobFile, found: Snapshot) -> Outcome:
     """How a job ended all of whose tasks have ended."""
     failures = [task for task in found.tasks if task.record.state == "failed"]
-    error = next((task.record.error for task in failures if task.required), None)
+    error = next((_told(task, found) for task in failures if task.required), None)
     cancelled = any(stage.state == "cancelled" for stage in found.stages)
     state = "cancelled" if cancelled else "failed" if error else "completed"
     warnings = [
@@ -78,6 +79,20 @@ def _outcome(file: JobFile, found: Snapshot) -> Outcome:
     ]
     artifacts, now = found.artifacts, time.time()
     return Outcome(state, file.created_at, now, found.stages, artifacts, error, warnings)
+
+
+def _told(failed: SnapshotTask, found: Snapshot) -> ErrorRecord | None:
+    """Why a task failed, and how to read the words that are there all the same."""
+    error = failed.record.error
+    there = [stage.stage for stage in found.stages if stage.state == "completed"]
+    words = next((stage for stage in ("align", "transcribe") if stage in there), None)
+    if error is None or words is None:
+        return error
+    stage = failed.record.stage
+    message = (
+        f"{error.message.rstrip()} That was {stage}; the words are there all the same: ask for stage={words}."
+    )
+    return msgspec.structs.replace(error, message=message)
 
 
 def _lost(outcome: Outcome, files: Files, job: str) -> bool:

@@ -12,7 +12,7 @@ PAUSE_S, STEP_S, PROBABILITY = 0.2, 0.02, 0.9
 
 
 class Turns(Engine):
-    """Says the same in every recording; `num_speakers` of 1 leaves both turns to one person."""
+    """Says the same in every recording; `max_speakers` of 1 leaves both turns to one person."""
 
     def transcribe(
         self,
@@ -23,7 +23,7 @@ class Turns(Engine):
         word_timestamps: bool = True,
         characters: bool = False,
         diarize: bool = False,
-        num_speakers: int = 2,
+        max_speakers: int = 2,
     ) -> Generator[Segment, None, Transcript]:
         """The second turn comes a fifth of a second after the first."""
         lines = [turn.split() for turn in TURNS]
@@ -31,7 +31,7 @@ class Turns(Engine):
         segments: list[Segment] = []
         words: list[Word] = []
         for number, line in enumerate(lines):
-            who = f"person_{number % num_speakers}" if diarize else None
+            who = f"person_{number % max_speakers}" if diarize else None
             said = [word(text, (len(words) + n) * step, step, who) for n, text in enumerate(line)]
             words += said
             whole = "".join(one.text for one in said)

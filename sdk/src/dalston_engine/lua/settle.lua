@@ -1,12 +1,17 @@
--- args: task token outcome seconds audio error delay attempts
+-- args: task token outcome seconds audio error delay attempts whole
 -- End a lease: completed, failed, retry (after `delay` ms, at most `attempts` times), released or
 -- postponed (given back uncounted, at once or after `delay`). Whoever wrongly believes that its task is
--- cancelled releases it. Answers OK, CANCELLED or LOST; the same settle again changes nothing more.
+-- cancelled releases it. `whole`: a task that may grow the plan has found nothing to grow it by. Answers OK,
+-- CANCELLED or LOST; the same settle again changes nothing more.
 local t = read(task)
 if t.token ~= token then return 'LOST' end
 if t.state ~= 'running' then return t.state == 'cancelled' and 'CANCELLED' or 'OK' end
 unqueue(t)
 settled = true
+if whole ~= '' and t.grows then
+  redis.call('HDEL', KEY.TASK(task), 'grows')
+  t.grows = nil
+end
 local again = outcome == 'postponed' or outcome == 'retry' and t.attempt < tonumber(attempts)
 local back = outcome == 'released' or outcome == 'cancelled'
 if back or outcome == 'postponed' then redis.call('HINCRBY', KEY.TASK(task), 'attempt', -1) end

@@ -29,7 +29,7 @@ def submission(fields: Fields, names: Names) -> Submission:
         "temperature": form.temperature,
         "seed": form.seed,
         "keyterms": form.keyterms or None,
-        "num_speakers": form.num_speakers,
+        "max_speakers": form.num_speakers,
     }
     request = TranscribeRequest(
         model=mapped(form.model_id, MODELS, names),

@@ -1,0 +1,83 @@
+"""Segments with the words they are made of: what stitching, channels and speakers work on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dalston_engine import Segment, Transcript, Word
+from msgspec import Struct
+from msgspec.structs import replace
+
+
+class Line(Struct):
+    """A segment and its words; joined they are its text."""
+
+    segment: Segment
+    words: list[Word]
+
+    @property
+    def middle(self) -> float:
+        """Seconds."""
+        return (self.segment.start + self.segment.end) / 2
+
+
+def lines_of(transcript: Transcript) -> list[Line]:
+    """The segments with their words; where the engine gave none, times in between are only guessed at."""
+    if transcript.words is None:
+        return [Line(segment, guessed(segment)) for segment in transcript.segments]
+    left, lines = list(reversed(transcript.words)), []
+    for segment in transcript.segments:
+        text, said, mine = _bare(segment.text), "", list[Word]()
+        while left and said != text:
+            more = _bare(left[-1].text)
+            if not text.startswith(said + more) and middle(left[-1]) > segment.end:
+                break
+            said += more
+            mine.append(left.pop())
+        lines.append(Line(segment, mine))
+    if lines:
+        lines[-1].words += reversed(left)
+    return lines
+
+
+def unbroken(transcript: Transcript) -> list[Line]:
+    """The segments, each as if it were one word: where no engine told when their words were said."""
+    return [Line(one, [Word(one.text, one.start, one.end)]) for one in transcript.segments]
+
+
+def guessed(segment: Segment) -> list[Word]:
+    """A segment's words spread evenly over it: for finding places in it, never for an answer."""
+    texts = [f" {text}" for text in segment.text.split()]
+    step = (segment.end - segment.start) / max(len(texts), 1)
+    return [
+        Word(text, segment.start + n * step, segment.start + (n + 1) * step) for n, text in enumerate(texts)
+    ]
+
+
+def part_of(line: Line, words: Sequence[Word]) -> Line:
+    """A line with some of its words alone; what the model measured of all its tokens goes."""
+    if len(words) == len(line.words):
+        return line
+    text = "".join(word.text for word in words)
+    start, end = words[0].start, max(word.end for word in words)
+    return Line(replace(line.segment, start=start, end=end, text=text, tokens=None), list(words))
+
+
+def transcript_of(lines: Sequence[Line], like: Transcript, timed: bool) -> Transcript:
+    """The lines as a transcript; its words too, if they were `timed` by an engine."""
+    words = [word for line in lines for word in line.words] if timed else None
+    return replace(like, segments=[line.segment for line in lines], words=words)
+
+
+def middle(word: Word) -> float:
+    """Seconds."""
+    return (word.start + word.end) / 2
+
+
+def plain(word: Word) -> str:
+    """What of a word is spoken, for comparing."""
+    return "".join(letter for letter in word.text.casefold() if letter.isalnum())
+
+
+def _bare(text: str) -> str:
+    return "".join(text.split())
