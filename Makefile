@@ -1,14 +1,19 @@
-.PHONY: help setup demo up test chaos lint check bench lock
+.PHONY: help setup engines demo up test chaos lint check bench eval lock
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+RECORDINGS ?= ../shared/data
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
 
 setup: .venv/dalston-stamp ## Build all environments; leaves .venv/bin/dalston
 	@$(BIN)/dalston engine install >/dev/null
+
+engines: setup ## Build the large engines too; PyTorch as pip finds it
+	$(BIN)/python -m pip download --quiet --no-deps --dest .wheels torch==2.13.0
+	UV_FIND_LINKS=$(CURDIR)/.wheels $(BIN)/dalston engine install --all >/dev/null
 
 demo: setup ## Transcribe the shipped recording through the whole server
 	$(BIN)/dalston transcribe --data .data "$$($(BIN)/dalston sample)"
@@ -33,6 +38,9 @@ check: lint test ## All that CI checks
 
 bench: setup ## Measure every performance claim
 	$(BIN)/python -m bench
+
+eval: setup ## Measure error rates over RECORDINGS=…, and those of the bare libraries
+	$(BIN)/dalston eval "$(RECORDINGS)" --bare --json .data/eval.json --data .data
 
 lock: setup ## Resolve all dependencies anew
 	$(BIN)/python scripts/lock.py

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-from bench import cold, dialect, health, long, memory, observe, parts, size, speed, throughput
+from bench import cold, dialect, health, long, memory, observe, parts, size, speakers, speed, throughput
 from bench.figure import Figure, table
 from bench.server import ROOT
 
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "method": speed.run,
     "long": long.run,
     "parts": parts.run,
+    "speakers": speakers.run,
     "cold": cold.run,
     "memory": memory.run,
     "health": health.run,

@@ -21,12 +21,12 @@ from dalston.store.client import connect, wait_until_up
 NEEDED_GB = 2
 
 
-def install(names: list[str]) -> None:
-    """Build the environments of the engines of those ids or folders, or of all that are not optional."""
+def install(names: list[str], every: bool) -> None:
+    """Build the environments of the engines of those ids or folders, or of all, the optional ones only if `every`."""
     settings = settings_.load()
     where = settings.engines_path, settings.environments
     found = [environments.at(name, *where) for name in names] or [
-        engine for engine in environments.everywhere(*where) if not engine.manifest.optional
+        engine for engine in environments.everywhere(*where) if every or not engine.manifest.optional
     ]
     for engine in found:
         engine.install(print)

@@ -30,7 +30,9 @@ class NoServer(DalstonError):
 @engine.command("new")
 def new(
     name: Annotated[str, typer.Argument(help="The engine's id: small letters, digits, dashes.")],
-    stage: Annotated[str, typer.Option(help="What it does: prepare, transcribe or merge.")] = "transcribe",
+    stage: Annotated[
+        str, typer.Option(help="What it does: prepare, transcribe, align, diarize or merge.")
+    ] = "transcribe",
     folder: Annotated[Path | None, typer.Option(help="Where to make it; ./NAME when absent.")] = None,
 ) -> None:
     """Make the folder of a new engine that works as it stands."""
@@ -49,14 +51,16 @@ def install(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME|PATH]...", help="Ids or folders; all when absent.", autocompletion=engine_ids
+            metavar="[NAME|PATH]...", help="Ids or folders; the usual ones when absent.",
+            autocompletion=engine_ids,
         ),
     ] = None,
-) -> None:
+    every: Annotated[bool, typer.Option("--all", help="Also the large ones, most with PyTorch.")] = False,
+) -> None:  # fmt: skip
     """Build engine environments; afterwards nothing is fetched."""
     from dalston.cli.doctor import install
 
-    install(names or [])
+    install(names or [], every)
 
 
 @engine.command("test")
