@@ -7,6 +7,7 @@ locks these engines alone.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,15 @@ from uv import find_uv_bin
 ROOT = Path(__file__).parent.parent
 OPTIONS = ["--quiet", "--upgrade", "--no-header", "--no-annotate", "--generate-hashes", "--universal",
            "--python-version", "3.11", "--no-emit-package", "dalston-engine"]  # fmt: skip
-NO_TORCH = "torch ; sys_platform == 'never'\n"
+NEVER = "sys_platform == 'never'"
+NO_TORCH = f"torch ; {NEVER}\n"
 """An override that leaves PyTorch out: engines name its release in their manifest."""
+
+
+def without_torch(lock: str) -> str:
+    """A lock without what it has only because PyTorch needs it."""
+    requirements = re.split(r"^(?=\S)", lock, flags=re.MULTILINE)
+    return "".join(one for one in requirements if NEVER not in one)
 
 
 def lock(folder: Path, *what: str, into: str = "requirements.lock") -> None:
@@ -29,6 +37,8 @@ def lock(folder: Path, *what: str, into: str = "requirements.lock") -> None:
         overrides.flush()
         command = [find_uv_bin(), "pip", "compile", *OPTIONS, "--override", overrides.name, *what, "-o", into]
         subprocess.run(command, cwd=folder, check=True)  # noqa: S603
+    target = folder / into
+    target.write_text(without_torch(target.read_text()))
     print(f"locked {folder.name}: {into}")
 
 

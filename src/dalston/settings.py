@@ -56,7 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The folder with models; empty for `models` in the data folder."""
     redis_url: str = ""
     """A Redis (7.0 or later) or Valkey (8 or later) to use; empty starts one."""
-    engines: str = "prepare,faster-whisper,final-merger"
+    engines: str = "prepare,faster-whisper,phone-align,pyannote-onnx,final-merger"
     """The engines that `dalston up` starts, by folder name."""
     engines_path: str = ""
     """More folders of engines, separated as in PATH."""

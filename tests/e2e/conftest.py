@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("DALSTON_TEST_DATA", ROOT.parent / "shared" / "data"))
 """Recordings with their truth, kept outside the project; tests that need them skip without."""
 DALSTON = [sys.executable, "-c", "from dalston.cli import main; main()"]
-ALL = "prepare,fake,faster-whisper,final-merger"
+ALL = "prepare,fake,faster-whisper,phone-align,pyannote-onnx,final-merger"
 SCRIPTED = "prepare,fake,final-merger"
 
 

@@ -31,7 +31,7 @@ PARAMS = {
         "task": {"enum": ["transcribe", "translate"], "default": "transcribe"},
     },
 }
-READING = {
+READING: dict[str, Any] = {
     "type": "object",
     "properties": {
         "per_channel": {"type": "boolean", "default": False},
@@ -397,6 +397,15 @@ def test_weights_at_hand_come_before_a_fallback_and_a_fallback_before_weights_to
         made = planned([*CHAIN, better], speaker_detection="diarize")
         assert stages(made)["diarize"][0] == engine
     assert planned([*CHAIN, better], speaker_detection="diarize", diarizer="better")[-2].engine == "better"
+
+
+def test_an_aligner_with_a_model_for_each_language_comes_first_where_it_has_it() -> None:
+    models = {"there": ModelCard(["en"], True), "afar": ModelCard(["de"]), "whose": ModelCard(["*"], True)}
+    many = Card("many", "align", languages=["en", "de"], models=models)
+    english = Card("english", "align", languages=["en", "de"], fallback=True)
+    for language, engine in (("en", "many"), ("de", "english"), (None, "many")):
+        told = stages(planned([*CHAIN[:2], many, english, JOINER], align=True, language=language))
+        assert told["align"] == (engine, ["prepare", "transcribe"], {})
 
 
 def test_a_long_recording_may_be_cut_unless_somebody_follows_or_one_engine_hears_it_all() -> None:

@@ -37,6 +37,13 @@ class Format(StrEnum):
     json = "json"
     srt = "srt"
     vtt = "vtt"
+    txt = "txt"
+
+
+class Speakers(StrEnum):
+    none = "none"
+    diarize = "diarize"
+    per_channel = "per_channel"
 
 
 class Shape(StrEnum):
@@ -73,14 +80,49 @@ def transcribe(
     format: Annotated[Format, typer.Option(help="Shape of the transcript.")] = Format.text,
     model: Annotated[str | None, typer.Option(help="A model's or an engine's id.")] = None,
     language: Annotated[str | None, typer.Option(help="ISO 639-1; detected when absent.")] = None,
+    speakers: Annotated[Speakers, typer.Option(help="How speakers are told apart.")] = Speakers.none,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A file, or a folder.")] = None,
     data: Data = None,
 ) -> None:
     """Transcribe recordings with the running server, or with one started for this run."""
     from dalston.cli.transcribe import Wish, transcribe
 
+    wish = Wish(format.value, model, language, output, speakers.value)
     try:
-        asyncio.run(transcribe(files, Wish(format.value, model, language, output), data))
+        asyncio.run(transcribe(files, wish, data))
+    except asyncio.CancelledError:  # SIGTERM
+        raise typer.Exit(143) from None
+
+
+@app.command("eval")
+def evaluate(
+    folder: Annotated[
+        Path, typer.Argument(help="A folder with a MANIFEST.jsonl.", exists=True, file_okay=False)
+    ],
+    model: Annotated[str | None, typer.Option(help="A model's or an engine's id.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("-o", "--option", help="NAME=VALUE, a field of every request.")
+    ] = None,
+    detect: Annotated[bool, typer.Option("--detect", help="Let languages be detected.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Only this set of recordings.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many of each set.")] = None,
+    joined: Annotated[float | None, typer.Option(min=0.1, help="Also so many minutes joined.")] = None,
+    bare: Annotated[bool, typer.Option("--bare", help="Also with the bare libraries.")] = False,
+    bare_vad: Annotated[bool, typer.Option("--bare-vad", help="The bare one with its vad_filter.")] = False,
+    json: Annotated[Path | None, typer.Option(help="A file for all that was found.")] = None,
+    texts: Annotated[bool, typer.Option("--texts", help="With what was said, in that file.")] = False,
+    engines: Annotated[str | None, typer.Option(help="Engines to start if no server runs.")] = None,
+    data: Data = None,
+) -> None:
+    """Measure error rates over recordings whose truth is known."""
+    from dalston.cli.evaluate import Wish, evaluate
+
+    if bad := [one for one in option or [] if "=" not in one]:
+        raise typer.BadParameter(f"{bad[0]!r} is not NAME=VALUE.")
+    options = dict(one.split("=", 1) for one in option or [])
+    wish = Wish(folder, model, options, detect, only or [], limit, joined, bare, bare_vad, texts)
+    try:
+        asyncio.run(evaluate(wish, json, engines, data))
     except asyncio.CancelledError:  # SIGTERM
         raise typer.Exit(143) from None
 

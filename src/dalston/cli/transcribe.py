@@ -77,7 +77,7 @@ async def transcribe(given: list[Path], wish: Wish, data: str | None) -> None:
     files = recordings(given)
     targets = _targets(files, wish, several=len(files) > 1 or given[0].is_dir())
     failures = []
-    async with _server(settings, wish.model or "", wish.needless) as (url, engines):
+    async with serving(settings, wish.model or "", wish.needless) as (url, engines):
         from dalston.client import Client, NoServer
 
         async with Client(url, settings.api_key) as client:
@@ -177,7 +177,7 @@ def _targets(files: Sequence[Path], wish: Wish, several: bool) -> list[Path | No
 
 
 @contextlib.asynccontextmanager
-async def _server(
+async def serving(
     settings: Settings, preload: str, without: Collection[str] = ()
 ) -> AsyncIterator[tuple[str, list[str]]]:
     """The server that the settings name or that runs, or one of our own for as long as this lasts, without

@@ -116,7 +116,7 @@ def _helper(stage: str, named: str | None, language: str | None, fleet: Sequence
         raise BadRequest(
             f"No running engine {named!r} can {stage}. There are: {known}.", code="no_such_engine", status=404
         )
-    found = [choice for card in cards if (choice := _model(card, named))]
+    found = [choice for card in cards if (choice := _model(card, named, language))]
     able = [choice for choice in found if _speaks(choice.model, language)]
     if named and not able:
         raise unsupported(f"{named} cannot {stage} the language {language!r}.")
@@ -159,10 +159,18 @@ def _transcriber(
     return min(able, key=rank)
 
 
-def _model(card: Card, asked: str | None) -> Choice | None:
-    """The model of `card` that answers to `asked`, if any; a scripted engine only to its name."""
+def _model(card: Card, asked: str | None, language: str | None = None) -> Choice | None:
+    """The model of `card` that answers to `asked`, if any; a scripted engine only to its name.
+
+    An engine without a default model takes one for the language by itself.
+    """
     if card.scripted and asked != card.id:
         return None
+    if card.models and card.default_model is None and asked in (None, card.id):
+        own = [
+            model for model in card.models.values() if "*" not in model.languages and _speaks(model, language)
+        ]
+        return Choice(card, None, ModelCard(card.languages, any(model.local for model in own)))
     if asked is None or asked == card.id:
         name = card.default_model
         return Choice(card, name, card.models.get(name or "", ModelCard(card.languages)))

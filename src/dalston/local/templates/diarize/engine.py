@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from itertools import pairwise
 from typing import Annotated
 
 from dalston_engine import Audio, Diarization, Engine, Turn, serve
@@ -42,7 +43,7 @@ class MyEngine(Engine):
 
 def voice(samples: array.array[int]) -> int:
     """Which voice a stretch sounds like: how often it crosses zero, roughly."""
-    crossings = sum((a < 0) != (b < 0) for a, b in zip(samples, samples[1:], strict=False))
+    crossings = sum((a < 0) != (b < 0) for a, b in pairwise(samples))
     return crossings * 4 // max(len(samples), 1)
 
 

@@ -1,0 +1,1 @@
+"""What single engines do with recordings, each run alone as `engine.py talk.wav` does it."""
