@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import ALL, Server
 
 
 def test_a_job_is_accepted_and_can_be_followed(server: Server, meeting: Path) -> None:
@@ -81,7 +81,9 @@ def test_a_truncated_file_that_holds_nothing_readable_is_refused(server: Server,
     [
         ({"model": "nope"}, 404, "unknown_model"),
         ({"model": "tiny.en", "language": "de"}, 422, "unsupported_language"),
-        ({"model": "tiny.en", "speaker_detection": "diarize"}, 422, "unsupported_option"),
+        ({"model": "tiny.en", "speaker_detection": "diarize", "diarizer": "nobody"}, 404, "no_such_engine"),
+        ({"model": "base", "align": "true", "language": "fr"}, 503, "no_engine"),
+        ({"model": "tiny.en", "num_speakers": "2"}, 400, "invalid_option"),
         ({"model": "fake", "colour": "red"}, 400, "invalid_option"),
         ({"model": "tiny.en", "beam_size": "900"}, 400, "invalid_option"),
         ({"model": "fake", "wait": "perhaps"}, 400, "bad_request"),
@@ -103,7 +105,7 @@ def test_an_unknown_job_is_not_found(server: Server) -> None:
 
 def test_engines_describe_themselves(server: Server) -> None:
     engines = {e["id"]: e for e in server.client.get("/v1/engines").json()["engines"]}
-    assert set(engines) == {"prepare", "fake", "faster-whisper", "final-merger"}
+    assert set(engines) == set(ALL.split(","))
     whisper = engines["faster-whisper"]
     assert whisper["models"]["base"]["local"] is True
     assert "beam_size" in whisper["params"]["properties"]

@@ -334,10 +334,8 @@ async def test_characters_come_with_their_times(server: Server, meeting: Path) -
         assert word["start"] <= times[0] < word["characters"][-1]["end"] <= word["end"] + 1e-9
 
 
-def test_a_scripted_engine_tells_speakers_and_no_other_does(server: Server, meeting: Path) -> None:
+def test_a_scripted_engine_tells_speakers_by_itself(server: Server, meeting: Path) -> None:
     job = server.transcribed(meeting, model="fake", text=LINES, speaker_detection="diarize")
     assert [segment["speaker"] for segment in job["segments"]] == ["speaker_0", "speaker_1", "speaker_0"]
     assert [word["speaker"] for word in job["words"]] == ["speaker_0"] * 2 + ["speaker_1"] * 2 + ["speaker_0"]
-    answer = server.submit(meeting, speaker_detection="diarize")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unsupported_option")
-    assert "diarize" in answer.json()["error"]["message"]
+    assert [stage["stage"] for stage in job["stages"]] == ["prepare", "transcribe", "merge"]

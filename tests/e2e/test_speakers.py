@@ -137,3 +137,12 @@ def test_words_stay_when_a_diarizer_fails(hoarse: Server, meeting: Path) -> None
         "diarize": "failed",
         "merge": "skipped",
     }
+
+
+def test_without_a_diarizer_speakers_are_refused_at_once(tmp_path: Path, meeting: Path) -> None:
+    with serving(tmp_path / "data", f"{SCRIPTED},faster-whisper") as alone:
+        answer = alone.submit(meeting, speaker_detection="diarize", model="tiny.en")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unsupported_option")
+        assert "can diarize" in answer.json()["error"]["message"]
+        assert "dalston up --engines" in answer.json()["error"]["message"]
+        assert not alone.folders()

@@ -107,6 +107,12 @@ def clip() -> str:
 
 
 @pytest.fixture(scope="session")
+def conversation(clip: str) -> str:
+    """94 s in which three people read in turn."""
+    return str(DATA / "dev_conv3_libri.flac")
+
+
+@pytest.fixture(scope="session")
 def stereo(clip: str) -> str:
     """Two people, each on a channel."""
     return str(DATA / "clips" / "stereo_2utt.wav")

@@ -82,13 +82,23 @@ def test_options_that_a_model_has_are_taken(sdk: Sdk, clip: str) -> None:
 
 def test_what_no_engine_does_is_told_or_refused(sdk: Sdk, clip: str) -> None:
     assert "events" in done(convert(sdk, clip, tag_audio_events=True))["warnings"][0]
-    refused: dict[str, Any] = {"no_verbatim": True, "entity_detection": ["pii", "name"], "diarize": True,
+    refused: dict[str, Any] = {"no_verbatim": True, "entity_detection": ["pii", "name"],
                "timestamps_granularity": "character", "detect_speaker_roles": True}  # fmt: skip
     for name, value in refused.items():
         asked: dict[str, Any] = {name: value}
         said = convert(sdk, clip, **asked)
         assert 400 <= said["status"] < 500, (name, said)
         assert said["body"]["detail"]["message"]
+
+
+@pytest.mark.timeout(180)
+def test_voices_are_told_apart(sdk: Sdk, clip: str, conversation: str) -> None:
+    told = done(convert(sdk, conversation, model_id="scribe_v1", diarize=True, language_code="en"))
+    assert_chunk(told)
+    assert len({word["speaker_id"] for word in told["words"]}) == 3
+    assert told["words"][0]["speaker_id"] == "speaker_0"
+    one = done(convert(sdk, clip, model_id="scribe_v1", diarize=True, num_speakers=1))
+    assert {word["speaker_id"] for word in one["words"]} == {"speaker_0"}
 
 
 def test_channels_are_apart_or_together(sdk: Sdk, stereo: str) -> None:

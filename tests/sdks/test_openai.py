@@ -159,7 +159,6 @@ def test_models_are_listed_and_read(sdk: Sdk) -> None:
             "invalid_value",
         ),
         ({"language": "klingon"}, "BadRequestError", "language", "invalid_value"),
-        ({"response_format": "diarized_json"}, "UnprocessableEntityError", None, "unsupported_option"),
     ],
     ids=str,
 )
@@ -170,6 +169,15 @@ def test_an_error_has_the_right_class_and_names_the_parameter(
     assert said["error"] == error, said
     assert said["body"]["message"]
     assert (said["body"]["param"], said["body"]["code"]) == (param, code)
+
+
+@pytest.mark.timeout(180)
+def test_voices_are_told_apart(sdk: Sdk, conversation: str) -> None:
+    said = create(sdk, conversation, model="gpt-4o-transcribe", response_format="diarized_json",
+                  chunking_strategy="auto")  # fmt: skip
+    told = done(said)
+    assert list(dict.fromkeys(segment["speaker"] for segment in told["segments"])) == ["A", "B", "C"]
+    assert " ".join(segment["text"].strip() for segment in told["segments"]).split() == told["text"].split()
 
 
 def test_what_is_no_recording_is_refused(sdk: Sdk, tmp_path: Path) -> None:

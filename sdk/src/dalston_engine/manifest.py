@@ -25,6 +25,10 @@ from dalston_engine.stages import STAGES
 from dalston_engine.types import About
 
 
+PRIVATE = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+"""In every engine's environment: what runs here is nobody else's business."""
+
+
 class WeightFile(Struct, forbid_unknown_fields=True):
     """A file of a model, made of parts found in installed packages."""
 
@@ -67,6 +71,7 @@ def read(folder: Path) -> Manifest:
         document = tomllib.loads(path.read_text())
         declared = {"version": document["project"]["version"], **document["tool"]["dalston"]}
         manifest = msgspec.convert(declared, Manifest)
+        manifest.env = PRIVATE | manifest.env
     except KeyError as error:
         raise BadManifest(f"{path} has no {error}; an engine needs [project] and [tool.dalston]") from None
     except (OSError, ValueError) as error:

@@ -22,7 +22,10 @@ NEEDED_GB = 2
 
 
 def install(names: list[str], every: bool) -> None:
-    """Build the environments of the engines of those ids or folders, or of all, the optional ones only if `every`."""
+    """Build the environments of the engines of those ids or folders, or of all.
+
+    `every`: the optional ones too.
+    """
     settings = settings_.load()
     where = settings.engines_path, settings.environments
     found = [environments.at(name, *where) for name in names] or [
