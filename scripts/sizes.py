@@ -9,9 +9,11 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BUDGETS = {"sdk/src": 1000, "engines/faster-whisper": 105}
-TESTING = "testing.py"
-"""Helpers for tests do not count."""
+BUDGETS = {"sdk/src": 1020, "engines/faster-whisper": 425}
+ALIGNING, ALIGNING_BUDGET = ("alignment.py", "ctc.py"), 280
+"""What the SDK has for engines that align, which no other imports."""
+APART = {"testing.py", *ALIGNING}
+"""What does not count: helpers for tests, and what has a budget of its own."""
 MODULE, FUNCTION = 400, 60
 
 
@@ -53,14 +55,19 @@ def sources(folder: Path) -> list[Path]:
 
 
 def total(folder: str) -> int:
-    """Lines of code below a folder of the project, helpers for tests left out."""
-    return sum(code_lines(path) for path in sources(ROOT / folder) if path.name != TESTING)
+    """Lines of code below a folder of the project, but for what counts apart."""
+    return sum(code_lines(path) for path in sources(ROOT / folder) if path.name not in APART)
+
+
+def aligning() -> int:
+    """Lines of the SDK's part for aligners."""
+    return sum(code_lines(ROOT / "sdk/src/dalston_engine" / name) for name in ALIGNING)
 
 
 def main() -> int:
     over = []
-    for name, budget in BUDGETS.items():
-        lines = total(name)
+    counted = {name: (total(name), budget) for name, budget in BUDGETS.items()}
+    for name, (lines, budget) in (counted | {"aligning": (aligning(), ALIGNING_BUDGET)}).items():
         print(f"{name}: {lines} of {budget}")
         if lines > budget:
             over.append(f"{name} has {lines} lines, its budget is {budget}")

@@ -44,9 +44,14 @@ class Team(Struct):
 def team(request: TranscribeRequest, fleet: Sequence[Card]) -> Team:
     """The engines for a request; raises Refusal or BadRequest for what none alive can do."""
     prepare = _any("prepare", fleet)
-    if request.task == "translate" and (request.align or request.aligner):
-        raise unsupported("Words of a translation have no times in the recording: they cannot be aligned.")
-    unaligned = request.align is False or request.task == "translate"
+    if request.align or request.aligner:
+        if request.task == "translate":
+            raise unsupported(
+                "Words of a translation have no times in the recording: they cannot be aligned."
+            )
+        if request.characters:
+            raise unsupported("Words that are aligned have no times of characters; ask for one or the other.")
+    unaligned = request.align is False or request.task == "translate" or request.characters
     aligner = None if unaligned else _helper("align", request.aligner, request.language, fleet)
     if aligner is None and request.align:
         raise _none_can("align", fleet, f"words in {request.language or 'this language'}")
