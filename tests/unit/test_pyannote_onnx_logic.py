@@ -176,7 +176,7 @@ def test_people_at_once_overlap_and_the_surest_is_alone() -> None:
     ranks = ranked(speech((50, 200)), speech((150, 300), level=0.8))
     first, second = TURNS["overlapping"](ranks, 7.0)
     assert (first[2], second[2]) == (0, 1)
-    assert first[1] - second[0] == pytest.approx(50 * FRAME_S + 2 * TURNS["MARGIN"])
+    assert first[1] - second[0] == pytest.approx(50 * FRAME_S)
     alone = TURNS["exclusive"](ranks, 7.0)
     assert [span[2] for span in alone] == [0, 1]
     assert alone[0][1] == alone[1][0] == pytest.approx(TURNS["seconds"](200))
@@ -184,10 +184,19 @@ def test_people_at_once_overlap_and_the_surest_is_alone() -> None:
 
 def test_short_silences_and_blips_make_no_turns() -> None:
     ranks = ranked(speech((40, 100), (115, 150), (250, 252)))
-    ((start, end, speaker),) = TURNS["overlapping"](ranks, 7.0)
-    assert (start, end, speaker) == pytest.approx(
-        (TURNS["seconds"](40) - TURNS["MARGIN"], TURNS["seconds"](150) + TURNS["MARGIN"], 0)
-    )
+    margin = TURNS["MARGIN"]
+    assert TURNS["overlapping"](ranks, 7.0) == [
+        (TURNS["seconds"](40 - margin), TURNS["seconds"](150 + margin), 0)
+    ]
+
+
+def test_a_pause_in_which_somebody_else_speaks_is_one() -> None:
+    ranks = ranked(speech((40, 100), (115, 150)), speech((102, 112)))
+    turns = TURNS["overlapping"](ranks, 7.0)
+    assert [turn[2] for turn in turns] == [0, 1, 0]
+    alone = TURNS["exclusive"](ranks, 7.0)
+    assert [turn[2] for turn in alone] == [0, 1, 0]
+    assert alone[0][1] == alone[1][0] == pytest.approx(TURNS["seconds"](101))
 
 
 def test_speech_to_the_ends_of_the_recording_fills_it() -> None:
