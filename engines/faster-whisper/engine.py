@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Literal
 
 import numpy as np
 from ctranslate2 import get_cuda_device_count, set_random_seed
-from dalston_engine import Audio, BadInput, Engine, Segment, Transcript, Word, serve
+from dalston_engine import Audio, BadInput, Engine, Segment, Transcript, serve
+from decoding import Decoder, Encoder, Said, Wish, told
 from faster_whisper import WhisperModel
 from faster_whisper.vad import VadOptions
 from msgspec import Meta
+from speech import SILENCE, spans
+from windows import RATE, windows
 
 Beam = Annotated[int, Meta(ge=1, le=20)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
@@ -22,9 +26,14 @@ Threshold = Annotated[float, Meta(ge=0, le=1)]
 Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
 SMALL = 400_000_000
 """Bytes of weights up to which a second copy in memory is worth its speed: tiny and base."""
-SILENCE = 0.001
-"""A recording that never exceeds -60 dBFS has no words; Whisper would make some up."""
 FALLBACKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+ENOUGH = 10 * RATE
+"""Speech to detect the language in, if the recording has so much of it."""
+GPU_BATCH, SMALL_BATCH = 16, 4
+"""Windows decoded at a time on a GPU, and by a small model on a CPU. More gain little, the words come later,
+and a cancel lands only in between: so a larger model on a CPU takes one at a time."""
+Spoken = tuple[str | None, float | None]
+"""A language and its probability."""
 
 
 class FasterWhisper(Engine):
@@ -38,12 +47,15 @@ class FasterWhisper(Engine):
         self.name, weights = model, self.weights(model)
         options = {"device": device, "compute_type": compute_type, "download_root": str(self.models_dir)}
         file = Path(weights) / "model.bin"
+        small = file.exists() and file.stat().st_size < SMALL
+        self.batch = GPU_BATCH if device == "cuda" else SMALL_BATCH if small else 1
         self.widen = None
-        if device == "cpu" and threads != 1 and file.exists() and file.stat().st_size < SMALL:
+        if device == "cpu" and threads != 1 and small:
             self.widen = Thread(target=self.encode_with, args=(weights, options | {"cpu_threads": threads}))
             threads = 1
         self.opened = partial(WhisperModel, weights, **options, cpu_threads=threads)
         self.model = self.opened()
+        self.encoder = Encoder(self.model)
 
     def encode_with(self, weights: str, options: dict[str, object]) -> None:
         """Give the encoder a copy of a small model on all threads; decoding stays on one.
@@ -75,49 +87,75 @@ class FasterWhisper(Engine):
         keyterms: list[str] | None = None,
         task: Literal["transcribe", "translate"] = "transcribe",
         seed: Seed | None = None,
-        vad: bool = False,
+        vad: bool = True,
         vad_threshold: Threshold = 0.5,
         vad_padding_ms: Milliseconds = 400,
-        vad_silence_ms: Milliseconds = 2000,
-        condition_on_previous_text: bool = True,
+        vad_silence_ms: Milliseconds = 500,
+        condition_on_previous_text: bool | None = None,
     ) -> Generator[Segment, None, Transcript]:
+        """`condition_on_previous_text`: by default where the recording is decoded as a whole (no `vad`)."""
         self.check(language, task)
         if seed is not None and temperature != 0:  # at 0 nothing is drawn
             self.begin_draws(seed)
         samples = np.frombuffer(audio.pcm(), np.int16).astype(np.float32) / 32768.0
-        if np.abs(samples).max(initial=0) < SILENCE:
-            return Transcript(segments=[], words=[] if word_timestamps else None, model=self.name)
-        stream, info = self.model.transcribe(
-            samples,
-            language=language,
-            word_timestamps=word_timestamps,
-            temperature=FALLBACKS if temperature is None else temperature,
-            beam_size=beam_size,
-            initial_prompt=prompt,
-            hotwords=", ".join(keyterms) if keyterms else None,
-            task=task,
-            vad_filter=vad,
-            vad_parameters=VadOptions(
-                threshold=vad_threshold, speech_pad_ms=vad_padding_ms, min_silence_duration_ms=vad_silence_ms
-            ),
-            condition_on_previous_text=condition_on_previous_text,
+        temperatures = FALLBACKS if temperature is None else (temperature,)
+        terms = ", ".join(keyterms) if keyterms else None
+        wish = Wish(language, task, beam_size, temperatures, prompt, terms, word_timestamps)
+        self.done = 0.0
+        voice = VadOptions(
+            threshold=vad_threshold, speech_pad_ms=vad_padding_ms, min_silence_duration_ms=vad_silence_ms
         )
+        if condition_on_previous_text or not vad:
+            stream, spoken = self.whole(samples, wish, voice if vad else None, condition_on_previous_text)
+        else:
+            stream, spoken = self.windowed(samples, wish, voice)
         segments, words = [], []
-        for s in stream:
-            segments.append(Segment(s.start, s.end, s.text, None, s.avg_logprob, s.compression_ratio,
-                                    s.no_speech_prob, s.temperature, s.tokens, s.seek))  # fmt: skip
-            words += [Word(w.word, w.start, w.end, w.probability) for w in s.words or ()]
-            self.progress(s.end / audio.duration)
-            yield segments[-1]
+        for segment, said in stream:
+            segments.append(segment)
+            words += said
+            self.done = max(self.done, segment.end / audio.duration)
+            self.tick()
+            yield segment
         if self.widen and self.widen.ident is None:  # not before the first answer, which it would delay
             self.widen.start()
         return Transcript(
             segments=segments,
             words=words if word_timestamps else None,
-            language=info.language,
-            language_probability=None if language else info.language_probability,
+            language=language or spoken[0],
+            language_probability=None if language else spoken[1],
             model=self.name,
         )
+
+    def windowed(self, samples: np.ndarray, wish: Wish, voice: VadOptions) -> tuple[Said, Spoken]:
+        """Decode the stretches with speech, each for itself, and several at a time."""
+        found = windows(spans(samples, voice, self.tick), voice.speech_pad_ms * RATE // 1000, len(samples))
+        first = list(islice(found, 1))
+        if not first:
+            return iter(()), (None, None)
+        decoder = Decoder(self.encoder, samples, wish, self.tick)
+        spoken: Spoken = wish.language or "en", None
+        if wish.language is None and self.model.model.is_multilingual:
+            while sum(w.end - w.start for w in first) < ENOUGH and (more := next(found, None)):
+                first.append(more)
+            spoken = decoder.detect_language(first)
+        decoder.speak(spoken[0])
+        return decoder.decode_all(chain(first, found), self.batch), spoken
+
+    def whole(
+        self, samples: np.ndarray, wish: Wish, voice: VadOptions | None, condition: bool | None
+    ) -> tuple[Said, Spoken]:
+        """Decode window after window of 30 s, as the library does it."""
+        if np.abs(samples).max(initial=0) < SILENCE:
+            return iter(()), (None, None)
+        stream, info = self.model.transcribe(
+            samples, **vars(wish), vad_filter=voice is not None, vad_parameters=voice,
+            condition_on_previous_text=condition is not False,
+        )  # fmt: skip
+        return map(told, stream), (info.language, info.language_probability)
+
+    def tick(self) -> None:
+        """Report what is done so far: a cancelled task ends here."""
+        self.progress(self.done)
 
 
 if __name__ == "__main__":
