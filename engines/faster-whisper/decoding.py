@@ -2,7 +2,7 @@
 
 Whisper was trained on windows of 30 s, and decodes only those well: given fewer states of the encoder
 it often misses the end. But encoding costs more than in proportion to the length. So a window is
-encoded with a short margin of silence, and what is missing to 30 s is put behind it from the states of
+encoded with a margin of silence, and what is missing to 30 s is put behind it from the states of
 silence, encoded once. A pass that looks bad is done again on the window encoded at its full length, with
 the library's rising temperatures.
 """
@@ -25,9 +25,9 @@ from windows import FRAME, RATE, Window, loops, pieces
 
 FULL = 3000
 """Frames that Whisper was trained on: 30 s."""
-MARGIN = 50
+MARGIN = 200
 """Frames of silence encoded after the speech."""
-QUIET = 1200
+QUIET = 800
 """Frames of silence put behind one utterance: it needs no more to be told from what follows."""
 FLOOR = 2.0
 """How far silence lies below the loudest sound of a window, in the units of the model's input."""
@@ -62,7 +62,7 @@ class Encoder:
         self.silence: np.ndarray | None = None
 
     def states(self, samples: np.ndarray) -> np.ndarray:
-        """The states of `samples` and of a short margin of silence."""
+        """The states of `samples` and of a margin of silence."""
         heard = self.model.feature_extractor(samples)[:, :-1][:, :FULL]
         length = min(FULL, heard.shape[1] + MARGIN)
         features = np.full((heard.shape[0], length + length % 2), heard.max() - FLOOR, np.float32)

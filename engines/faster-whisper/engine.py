@@ -89,7 +89,7 @@ class FasterWhisper(Engine):
         seed: Seed | None = None,
         vad: bool = True,
         vad_threshold: Threshold = 0.5,
-        vad_padding_ms: Milliseconds = 400,
+        vad_padding_ms: Milliseconds = 800,
         vad_silence_ms: Milliseconds = 500,
         condition_on_previous_text: bool | None = None,
     ) -> Generator[Segment, None, Transcript]:
