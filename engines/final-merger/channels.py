@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import wave
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 from statistics import median
@@ -24,8 +25,8 @@ own channel's usual words."""
 
 SOME = 50
 """Words that tell how loud a channel usually is."""
-MOST = 20
-"""Words that may be said during another."""
+LONGEST_S = 10.0
+"""How long a word may be."""
 
 
 def joined(channels: Sequence[Transcript], audio: Sequence[Audio]) -> Transcript:
@@ -35,7 +36,7 @@ def joined(channels: Sequence[Transcript], audio: Sequence[Audio]) -> Transcript
     if timed and len(audio) == len(channels) > 1:
         every = _without_leaks(every, [Loudness(one) for one in audio])
     lines = sorted((line for lines in every for line in lines), key=lambda line: line.segment.start)
-    languages = {one.language: one.language_probability for one in channels if one.language}
+    languages = {one.language: one.language_probability for one in channels if one.language and one.segments}
     (language, probability), *others = languages.items() or [(None, None)]
     like = Transcript(
         segments=[],
@@ -84,7 +85,11 @@ def _without_leaks(channels: Sequence[Sequence[Line]], loudness: Sequence[Loudne
             if (same and own < SOFTER * other) or own < FAINT * min(other, usual[here]):
                 leaked.add(id(word))
     return [
-        [part_of(line, words) for line in lines if (words := [w for w in line.words if id(w) not in leaked])]
+        [
+            part_of(line, words)
+            for line in lines
+            if (words := [w for w in line.words if id(w) not in leaked]) or not line.words
+        ]
         for lines in channels
     ]
 
@@ -96,10 +101,9 @@ def _usual(words: Sequence[Word], loudness: Loudness) -> float:
 
 def _crossing(words: Sequence[Word], others: Sequence[Word]) -> Iterator[tuple[Word, list[Word]]]:
     """Those words during which something is said on another channel, each with what it is."""
-    first = 0
     for word in words:
-        while first < len(others) and others[first].end <= word.start:
-            first += 1
-        during = [one for one in others[first : first + MOST] if one.start < word.end]
+        first = bisect_left(others, word.start - LONGEST_S, key=lambda one: one.start)
+        last = bisect_left(others, word.end, key=lambda one: one.start)
+        during = [one for one in others[first:last] if one.end > word.start]
         if during:
             yield word, during

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from channels import joined
 from dalston_engine import Diarization, Engine, Parts, Transcript, serve
-from lines import lines_of, transcript_of, unbroken
+from lines import lines_of, transcript_of
 from speakers import attributed
 from stitching import stitched
 
@@ -23,18 +23,24 @@ class FinalMerger(Engine):
             (transcript,) = parts.transcripts
         if parts.diarization is not None:
             transcript = with_speakers(transcript, parts.diarization)
-        transcript.text = "".join(one.text for one in transcript.words or transcript.segments).strip()
+        transcript.words = transcript.words if words else None
+        transcript.text = text_of(transcript)
         transcript.duration = media.duration
         transcript.warnings = media.warnings + transcript.warnings
-        transcript.words = transcript.words if words else None
         return transcript
+
+
+def text_of(transcript: Transcript) -> str:
+    """The words, if there is one for all that was said; where people talk at once, in their order."""
+    whole = "".join(segment.text for segment in transcript.segments)
+    words = "".join(word.text for word in transcript.words or ())
+    return (words if len("".join(words.split())) == len("".join(whole.split())) else whole).strip()
 
 
 def with_speakers(transcript: Transcript, spoke: Diarization) -> Transcript:
     """The transcript with who said each word, as far as its engine gave words."""
-    timed = transcript.words is not None
-    lines, turns = attributed(lines_of(transcript) if timed else unbroken(transcript), spoke)
-    whole = transcript_of(lines, transcript, timed)
+    lines, turns = attributed(lines_of(transcript), spoke)
+    whole = transcript_of(lines, transcript, transcript.words is not None)
     whole.turns, whole.warnings = turns, transcript.warnings + spoke.warnings
     return whole
 

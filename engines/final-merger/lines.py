@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from dalston_engine import Segment, Transcript, Word
@@ -14,6 +15,8 @@ class Line(Struct):
 
     segment: Segment
     words: list[Word]
+    timed: bool = True
+    """False: its words were not told by an engine; their times are guessed, to find places by."""
 
     @property
     def middle(self) -> float:
@@ -22,10 +25,8 @@ class Line(Struct):
 
 
 def lines_of(transcript: Transcript) -> list[Line]:
-    """The segments with their words; where the engine gave none, times in between are only guessed at."""
-    if transcript.words is None:
-        return [Line(segment, guessed(segment)) for segment in transcript.segments]
-    left, lines = list(reversed(transcript.words)), []
+    """The segments with their words; where the engine gave none, their times are only guessed at."""
+    left, lines = list(reversed(transcript.words or [])), list[Line]()
     for segment in transcript.segments:
         text, said, mine = _bare(segment.text), "", list[Word]()
         while left and said != text:
@@ -34,20 +35,15 @@ def lines_of(transcript: Transcript) -> list[Line]:
                 break
             said += more
             mine.append(left.pop())
-        lines.append(Line(segment, mine))
+        lines.append(Line(segment, mine or guessed(segment), timed=bool(mine) or not text))
     if lines:
         lines[-1].words += reversed(left)
     return lines
 
 
-def unbroken(transcript: Transcript) -> list[Line]:
-    """The segments, each as if it were one word: where no engine told when their words were said."""
-    return [Line(one, [Word(one.text, one.start, one.end)]) for one in transcript.segments]
-
-
 def guessed(segment: Segment) -> list[Word]:
     """A segment's words spread evenly over it: for finding places in it, never for an answer."""
-    texts = [f" {text}" for text in segment.text.split()]
+    texts = re.findall(r"\s*[^\W\u0e00-\u9fff\uac00-\ud7af]\S*|\s*\S", segment.text)
     step = (segment.end - segment.start) / max(len(texts), 1)
     return [
         Word(text, segment.start + n * step, segment.start + (n + 1) * step) for n, text in enumerate(texts)
@@ -60,12 +56,13 @@ def part_of(line: Line, words: Sequence[Word]) -> Line:
         return line
     text = "".join(word.text for word in words)
     start, end = words[0].start, max(word.end for word in words)
-    return Line(replace(line.segment, start=start, end=end, text=text, tokens=None), list(words))
+    segment = replace(line.segment, start=start, end=end, text=text, tokens=None)
+    return Line(segment, list(words), line.timed)
 
 
 def transcript_of(lines: Sequence[Line], like: Transcript, timed: bool) -> Transcript:
-    """The lines as a transcript; its words too, if they were `timed` by an engine."""
-    words = [word for line in lines for word in line.words] if timed else None
+    """The lines as a transcript; with the words that an engine has told, if it is `timed`."""
+    words = [word for line in lines if line.timed for word in line.words] if timed else None
     return replace(like, segments=[line.segment for line in lines], words=words)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 from dalston_engine import Diarization, Turn, Word
 from lines import Line, part_of
@@ -13,7 +13,11 @@ from msgspec.structs import replace
 
 NEAR_S = 2.0
 """How far from a turn a word may be and still belong to it: diarizers cut turns closely."""
-SENTENCE_ENDS = (".", "?", "!", "\u3002", "\uff1f", "\uff01")
+SENTENCE_ENDS = tuple(".?!\u2026\u3002\uff1f\uff01\u0964\u061f\u06d4")
+CLOSING = "\"')]\u00bb\u2019\u201d\u300d\u300f"
+"""What may follow the end of a sentence."""
+PAUSE_S = 0.5
+"""A pause ends a sentence, too."""
 SHARE = 0.6
 """Whoever says this much of a sentence has said the few words in it that seem another's, too."""
 FEW = 3
@@ -35,6 +39,14 @@ def attributed(lines: Sequence[Line], spoke: Diarization) -> tuple[list[Line], l
 def _cut(line: Line, speaker: dict[int, str | None]) -> Iterator[Line]:
     if not line.words:
         yield line
+        return
+    if not line.timed:  # nobody knows when its words were said
+        times = defaultdict[str | None, float](float)
+        for word in line.words:
+            times[speaker[id(word)]] += word.end - word.start
+        who = max(times, key=lambda one: times[one])
+        yield replace(line, segment=replace(line.segment, speaker=who))
+        return
     for who, words in groupby(line.words, key=lambda word: speaker[id(word)]):
         piece = part_of(line, list(words))
         said = [replace(word, speaker=who) for word in piece.words]
@@ -85,9 +97,10 @@ def _smoothed(words: Sequence[Word], whose: Sequence[str | None]) -> list[str | 
 def _sentences(words: Sequence[Word]) -> Iterator[int]:
     """How many words each sentence has."""
     length = 0
-    for word in words:
+    for word, following in zip_longest(words, words[1:]):
         length += 1
-        if word.text.rstrip().endswith(SENTENCE_ENDS):
+        paused = following is not None and following.start - word.end >= PAUSE_S
+        if paused or word.text.rstrip().rstrip(CLOSING).endswith(SENTENCE_ENDS):
             yield length
             length = 0
     if length:

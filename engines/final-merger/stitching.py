@@ -96,7 +96,7 @@ def _common(before: Sequence[Word], after: Sequence[Word]) -> list[tuple[int, in
         row = best[:1]
         for m, right in enumerate(after):
             candidates = [row[m], best[m + 1]]
-            apart = abs(middle(left) - middle(right))
+            apart = min(abs(left.start - right.start), abs(left.end - right.end))
             if apart < APART_S and plain(left) == plain(right) != "":
                 length, agreement, pairs = best[m]
                 candidates.append((length + 1, agreement - apart, [*pairs, (n, m)]))

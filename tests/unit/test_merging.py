@@ -73,6 +73,12 @@ def test_no_word_at_a_cut_is_lost_or_doubled(
         assert (whole.words is None) is not timed
 
 
+def test_writing_without_spaces_is_cut_between_characters() -> None:
+    first = Transcript([Segment(17.0, 21.4, "\u6211\u4eec\u56de\u5bb6\u5403\u996d")])
+    second = Transcript([Segment(0.1, 3.0, "\u56de\u5bb6\u5403\u996d\u7761\u89c9")])
+    assert text_of(stitched([first, second], SPANS)).count("\u5403\u996d") == 1
+
+
 def test_where_parts_agree_on_nothing_the_cut_decides() -> None:
     first, second = spoken("a b c", 18.6, 0.6), spoken("x y z", 0.3, 0.6)
     assert text_of(stitched([first, second], SPANS)) == "a b z"
@@ -156,3 +162,37 @@ def test_people_who_say_the_same_at_once_have_both_said_it(tmp_path: Path) -> No
     audio = [channel(tmp_path / f"{n}.wav", [(0, 2, level)]) for n, level in enumerate((8000, 6000))]
     whole = joined([spoken("yes of course"), spoken("yes of course")], audio)
     assert len(whole.words or ()) == 6
+
+
+def test_a_leak_under_a_long_word_is_found(tmp_path: Path) -> None:
+    left = channel(tmp_path / "left.wav", [(0, 10, 8000)])
+    right = channel(tmp_path / "right.wav", [(0, 10, 300)])
+    mine, leak = spoken("hum\n" + "one two " * 12, step=0.4), spoken("two " * 24, step=0.4)
+    assert mine.words
+    mine.words[0].end = 9.9
+    whole = joined([mine, leak], [left, right])
+    assert len([word for word in whole.words or () if word.channel]) <= 12
+
+
+def test_a_segment_without_words_stays(tmp_path: Path) -> None:
+    said = spoken("good morning")
+    said.segments.append(Segment(2.0, 3.0, " the code is hidden"))
+    spoke = Diarization([Turn(0, 1, "a"), Turn(2, 3, "b")])
+    lines, _ = attributed(lines_of(said), spoke)
+    assert [line.segment.speaker for line in lines] == ["speaker_0", "speaker_1"]
+    whole = transcript_of(lines, said, timed=True)
+    assert [word.text for word in whole.words or ()] == [" good", " morning"]
+    audio = [channel(tmp_path / f"{n}.wav", []) for n in range(2)]
+    assert len(joined([said, spoken("yes")], audio).segments) == 3
+
+
+def test_short_answers_are_not_the_others_where_nobody_writes_full_stops() -> None:
+    said = [spoken("where were you that evening", n * 6.0) for n in range(8)]
+    said += [spoken("home", n * 6.0 + 3.5) for n in range(8)]
+    words = sorted((word for one in said for word in one.words or ()), key=lambda word: word.start)
+    whole = Transcript([Segment(0, 50, "".join(word.text for word in words))], words=words)
+    turns = [Turn(n * 6.0, n * 6.0 + 2, "host") for n in range(8)] + [
+        Turn(n * 6.0 + 3.4, n * 6.0 + 4, "guest") for n in range(8)
+    ]
+    lines, _ = attributed(lines_of(whole), Diarization(sorted(turns, key=lambda turn: turn.start)))
+    assert [line.segment.text for line in lines if line.segment.speaker == "speaker_1"] == [" home"] * 8

@@ -337,7 +337,9 @@ def test_words_that_were_only_needed_on_the_way_are_left_out() -> None:
     told = stages(planned(CHAIN, speaker_detection="diarize", word_timestamps=False))
     assert told["transcribe"][2]["word_timestamps"] is True
     assert told["merge"][2] == {"words": False}
-    assert stages(planned(CHAIN, word_timestamps=False))["merge"][2] == {}
+    told = stages(planned(CHAIN, word_timestamps=False))
+    assert told["transcribe"][2]["word_timestamps"] is False
+    assert told["merge"][2] == {"words": False}, "the parts of a long recording have words"
 
 
 def test_alignment_that_nobody_asked_for_is_worth_no_failure() -> None:
@@ -368,6 +370,25 @@ def test_what_cannot_be_aligned_is_refused() -> None:
     assert refused(CHAIN, aligner="zeppelin").code == "no_such_engine"
     assert "translation" in refused(CHAIN, align=True, task="translate").message
     assert "align" not in stages(planned(CHAIN, speaker_detection="diarize", task="translate"))
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"diarizer": "diarizer"}, {"aligner": "aligner", "align": False, "language": "en"}]
+)
+def test_what_contradicts_itself_is_refused(wanted: dict[str, Any]) -> None:
+    assert refused(CHAIN, **wanted).code == "unsupported_option"
+
+
+def test_several_engines_come_first_where_one_lacks_an_option() -> None:
+    fleet = [TALENTED, *CHAIN]
+    asked: dict[str, Any] = {"speaker_detection": "diarize", "options": {"beam_size": "3"}}
+    assert "diarize" in stages(planned(fleet, **asked))
+
+
+def test_word_times_from_an_aligner_are_worth_a_failure_when_asked_for() -> None:
+    parrot = Card("parrot", "transcribe", params={"properties": {"language": {"type": "string"}}})
+    tasks = planned([CUTTER, parrot, ALIGNER, JOINER], language="en", word_timestamps=True)
+    assert {task.stage: task.required for task in tasks}["align"]
 
 
 def test_a_diarizer_is_told_what_is_known_of_the_speakers() -> None:

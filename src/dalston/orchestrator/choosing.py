@@ -44,6 +44,10 @@ class Team(Struct):
 def team(request: TranscribeRequest, fleet: Sequence[Card]) -> Team:
     """The engines for a request; raises Refusal or BadRequest for what none alive can do."""
     prepare = _any("prepare", fleet)
+    if request.diarizer and request.speaker_detection != "diarize":
+        raise unsupported("To name a `diarizer` ask for speaker_detection=diarize.")
+    if request.aligner and request.align is False:
+        raise unsupported("To name an `aligner` and say align=false contradict each other.")
     if request.align or request.aligner:
         if request.task == "translate":
             raise unsupported(
@@ -157,9 +161,12 @@ def _transcriber(
     whole = request.speaker_detection == "diarize" and not request.diarizer
 
     def rank(choice: Choice) -> tuple[Any, ...]:
-        """One engine that does it all comes before several, where its weights are at hand."""
+        """One engine that does it all comes before several, where it has all options and its weights."""
         missing, fallback = choice.rank
-        return missing, whole and not choice.card.speakers, fallback
+        known = set(rules(choice.card))
+        for other in () if choice.card.speakers and whole else (aligner, diarizer):
+            known |= set(rules(other.card)) if other else set()
+        return not set(request.options) <= known, missing, whole and not choice.card.speakers, fallback
 
     return min(able, key=rank)
 

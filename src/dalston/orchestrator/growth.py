@@ -15,6 +15,9 @@ from msgspec import Struct
 from dalston.orchestrator.plan import Plan
 from dalston.store.files import PlanTask
 
+WORDLESS = '"word_timestamps":false', '"word_timestamps":true'
+"""Parts are put together by their words, so these are told even if nobody asked for them."""
+
 
 class Change(Struct):
     """What becomes of a plan."""
@@ -53,6 +56,9 @@ def grown(plan: Plan, parts: int | None) -> Change:
 def moved(plan: Plan, stuck: Sequence[str], fresh: Plan) -> Change | None:
     """The plan with the tasks `stuck` done as `fresh` does their stages; None when it cannot."""
     by_stage = {task.stage: task for task in fresh}
+    stages = {task.stage for task in plan}
+    if any(task.required and task.stage not in stages for task in fresh):  # what is stuck did more than one
+        return None
     add: Plan = []
     for task in plan:
         if task.id not in stuck:
@@ -69,4 +75,7 @@ def _copy(task: PlanTask, part: int | None, copies: dict[str, list[PlanTask]]) -
     if part is None:
         return msgspec.structs.replace(task, each=False)
     needs = [copies[need][part].id if need in copies else need for need in task.needs]
-    return msgspec.structs.replace(task, id=f"{task.id}.{part}", needs=needs, part=part, each=False)
+    params = task.params.replace(*WORDLESS) if task.stage == "transcribe" else task.params
+    return msgspec.structs.replace(
+        task, id=f"{task.id}.{part}", needs=needs, part=part, each=False, params=params
+    )

@@ -50,7 +50,8 @@ def _tasks(job: str, request: TranscribeRequest, chosen: Team, params: dict[str,
         task("transcribe", chosen.transcribe, "prepare", each=grows),
     ]
     if chosen.align:  # times that nobody asked for are worth no failure
-        required = bool(request.align or request.aligner)
+        wordless = bool(request.word_timestamps) and not chosen.transcribe.card.words
+        required = bool(request.align or request.aligner or wordless)
         tasks.append(task("align", chosen.align, "prepare", "transcribe", required=required, each=grows))
     if chosen.diarize:
         tasks.append(task("diarize", chosen.diarize, "prepare"))
@@ -114,7 +115,7 @@ def _reading(request: TranscribeRequest, chosen: Team) -> dict[str, Any]:
 
 def _joining(request: TranscribeRequest, chosen: Team) -> dict[str, Any]:
     """The options for merge: to leave out the words that were needed on the way."""
-    needless = request.word_timestamps is False and not chosen.alone
+    needless = request.word_timestamps is False
     return {"words": False} if needless and "words" in rules(chosen.merge.card) else {}
 
 

@@ -84,7 +84,8 @@ def _outcome(file: JobFile, found: Snapshot) -> Outcome:
 def _told(failed: SnapshotTask, found: Snapshot) -> ErrorRecord | None:
     """Why a task failed, and how to read the words that are there all the same."""
     error = failed.record.error
-    there = [stage.stage for stage in found.stages if stage.state == "completed"]
+    missing = {stage.stage for stage in found.stages if stage.state != "completed"}
+    there = {stage.stage for stage in found.stages} - missing
     words = next((stage for stage in ("align", "transcribe") if stage in there), None)
     if error is None or words is None:
         return error
