@@ -35,6 +35,10 @@ STEP = 320
 """Samples between two timestamps of the model (20 ms)."""
 SKIPPED = 1.0
 """Seconds of speech in no segment from which on a pass has left something out."""
+LITTLE = 5.0
+"""Seconds of speech that the detector may have heard where there is none."""
+PROMPT = 223
+"""Tokens that may come before the text; key terms take half of them at most."""
 COMPRESSION, LOG_PROBABILITY, NO_SPEECH = 2.4, -1.0, 0.6
 """Whisper's own bounds: of repetition, of doubt, and of silence."""
 DOUBT = 0.5
@@ -52,6 +56,30 @@ def told(s: Any) -> tuple[Segment, list[Word]]:
     words = [Word(w.word, w.start, w.end, w.probability) for w in s.words or ()]
     return Segment(s.start, s.end, s.text, None, s.avg_logprob, s.compression_ratio,
                    s.no_speech_prob, s.temperature, s.tokens, s.seek), words  # fmt: skip
+
+
+class Ticking:
+    """The model of CTranslate2; `tick` is called before each pass, so that a cancel waits for one."""
+
+    def __init__(self, model: Any, tick: Callable[[], None]) -> None:
+        self.model, self.tick = model, tick
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def generate(self, *given: Any, **options: Any) -> Any:
+        self.tick()
+        return self.model.generate(*given, **options)
+
+
+def fitted(model: WhisperModel, prompt: str | None, terms: str | None) -> tuple[str | None, str | None]:
+    """A prompt's end and the first of the key terms, so that both together leave room for the text."""
+    if not (prompt and terms):
+        return prompt, terms
+    write = model.hf_tokenizer
+    first = write.encode(" " + terms, add_special_tokens=False).ids[: PROMPT // 2]
+    last = write.encode(" " + prompt, add_special_tokens=False).ids[len(first) - PROMPT :]
+    return write.decode(last), write.decode(first)
 
 
 class Encoder:
@@ -106,16 +134,20 @@ class Pass:
     avg_logprob: float
     no_speech_prob: float
     compression_ratio: float
+    cut_off: bool
+    """Whether there was no room for more tokens."""
 
-    @property
-    def silent(self) -> bool:
-        return self.no_speech_prob > NO_SPEECH and self.avg_logprob < LOG_PROBABILITY
+    def silent(self, window: Window) -> bool:
+        """Whether the model hears nobody, and the voice detector hardly anybody."""
+        unsure = self.no_speech_prob > NO_SPEECH and self.avg_logprob < LOG_PROBABILITY
+        return unsure and window.speech(window.start, window.end) < LITTLE * RATE
 
     def bad(self, window: Window, first_timestamp: int) -> bool:
         """Whether it should be done again."""
         text = [token for token in self.tokens if token < first_timestamp]
-        return not self.silent and (
-            len(self.tokens) >= window.most_tokens
+        return not self.silent(window) and (
+            self.cut_off
+            or len(self.tokens) >= window.most_tokens
             or self.compression_ratio > COMPRESSION
             or self.avg_logprob < LOG_PROBABILITY
             or loops(text)
@@ -179,10 +211,11 @@ class Decoder:
         short = all(window.short for window in batch)
         frames = max(2 * one.shape[1] for one in states) + QUIET if short else FULL
         filled, most = self.encoder.filled(states, frames), max(window.most_tokens for window in batch)
-        results = self.generate(self.untimed if short else self.prompt, filled, most)
-        for window, one, result in zip(batch, states, results, strict=True):
-            done = self.measured(window, result)
-            if self.wish.temperature[0] == 0 and done.bad(window, self.tokenizer.timestamp_begin):
+        prompt = self.untimed if short else self.prompt
+        room = min(most, self.model.max_length // 2, self.model.max_length - len(prompt) - 1)
+        for window, one, result in zip(batch, states, self.generate(prompt, filled, room), strict=True):
+            done = self.measured(window, result, room)
+            if done.bad(window, self.tokenizer.timestamp_begin):
                 yield from self.again(window)
             else:
                 yield from self.segments(window, one, done)
@@ -190,8 +223,8 @@ class Decoder:
     def heard(self, window: Window) -> np.ndarray:
         return self.samples[window.start : window.end]
 
-    def generate(self, prompt: list[int], states: StorageView, most: int) -> list[Any]:
-        """A pass over each window at the first temperature, `most` tokens long."""
+    def generate(self, prompt: list[int], states: StorageView, room: int) -> list[Any]:
+        """A pass over each window at the first temperature, of at most `room` tokens."""
         temperature = self.wish.temperature[0]
         how: dict[str, Any] = {"beam_size": self.wish.beam_size}
         if temperature > 0:
@@ -199,13 +232,14 @@ class Decoder:
             how["sampling_temperature"] = temperature
         return self.model.model.generate(
             states, [prompt] * states.shape[0], **how, suppress_tokens=self.suppressed,
-            max_length=min(max(2 * most, most + len(prompt)), self.model.max_length),  # halved inside
+            max_length=max(2 * room, room + len(prompt)),  # halved inside
             return_scores=True, return_no_speech_prob=True,
         )  # fmt: skip
 
-    def measured(self, window: Window, result: Any) -> Pass:
+    def measured(self, window: Window, result: Any, room: int) -> Pass:
         """A pass without what it heard behind the end of its window, where there is only fill."""
         tokens, last = result.sequences_ids[0], (window.end - window.start) // STEP
+        cut_off = len(tokens) >= room
         probability = result.scores[0] * len(tokens) / (len(tokens) + 1)
         found = [
             piece
@@ -214,24 +248,32 @@ class Decoder:
         ]
         tokens = [token for piece in found for token in piece[2]]
         ratio = get_compression_ratio(self.tokenizer.decode(tokens).strip())
-        return Pass(tokens, found, probability, result.no_speech_prob, ratio)
+        return Pass(tokens, found, probability, result.no_speech_prob, ratio, cut_off)
 
     def again(self, window: Window) -> Said:
-        """A window as the library decodes it, with the temperature raised until it looks good."""
-        self.tick()
+        """A window as the library decodes it, with the temperature raised until it looks good.
+
+        Where the library takes the rest of a window for silence, it is decoded by itself.
+        """
+        last = window.start
         stream, _ = self.model.transcribe(
             self.heard(window), **vars(self.wish), condition_on_previous_text=False
         )
         for segment, words in map(told, stream):
             self.tick()
             for it in (segment, *words):
-                it.start, it.end = self.onward(it.start + window.start / RATE, it.end + window.start / RATE)
+                times = (min(t + window.start / RATE, window.end / RATE) for t in (it.start, it.end))
+                it.start, it.end = self.onward(*times)
             segment.seek += window.start // FRAME
+            last = max(last, int(segment.end * RATE))
             yield segment, words
+        rest = window.after(last) if last > window.start else None
+        if rest and rest.speech(rest.start, rest.end) > SKIPPED * RATE:
+            yield from self.decode([rest])
 
     def segments(self, window: Window, states: np.ndarray, done: Pass) -> Said:
         """What was said in a window."""
-        if done.silent:
+        if done.silent(window):
             return
         seek, found = window.start // FRAME, list[dict[str, Any]]()
         for start, end, tokens in done.pieces:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 from ctranslate2 import get_cuda_device_count, set_random_seed
 from dalston_engine import Audio, BadInput, Engine, Segment, Transcript, serve
-from decoding import Decoder, Encoder, Said, Wish, told
+from decoding import Decoder, Encoder, Said, Ticking, Wish, fitted, told
 from faster_whisper import WhisperModel
 from faster_whisper.vad import VadOptions
 from msgspec import Meta
@@ -54,7 +54,8 @@ class FasterWhisper(Engine):
             self.widen = Thread(target=self.encode_with, args=(weights, options | {"cpu_threads": threads}))
             threads = 1
         self.opened = partial(WhisperModel, weights, **options, cpu_threads=threads)
-        self.model = self.opened()
+        self.model, self.done = self.opened(), 0.0
+        self.model.model = Ticking(self.model.model, self.tick)
         self.encoder = Encoder(self.model)
 
     def encode_with(self, weights: str, options: dict[str, object]) -> None:
@@ -74,7 +75,8 @@ class FasterWhisper(Engine):
     def begin_draws(self, seed: int) -> None:
         """Load the model anew: a thread takes the seed when it first draws, and never again."""
         set_random_seed(seed)
-        self.model.model = self.opened().model
+        self.model.model = None
+        self.model.model = Ticking(self.opened().model, self.tick)
 
     def transcribe(
         self,
@@ -99,8 +101,8 @@ class FasterWhisper(Engine):
             self.begin_draws(seed)
         samples = np.frombuffer(audio.pcm(), np.int16).astype(np.float32) / 32768.0
         temperatures = FALLBACKS if temperature is None else (temperature,)
-        terms = ", ".join(keyterms) if keyterms else None
-        wish = Wish(language, task, beam_size, temperatures, prompt, terms, word_timestamps)
+        before = fitted(self.model, prompt, ", ".join(keyterms) if keyterms else None)
+        wish = Wish(language, task, beam_size, temperatures, *before, word_timestamps)
         self.done = 0.0
         voice = VadOptions(
             threshold=vad_threshold, speech_pad_ms=vad_padding_ms, min_silence_duration_ms=vad_silence_ms

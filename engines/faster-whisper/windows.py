@@ -45,6 +45,11 @@ class Window:
         """How much of what lies between two positions is speech."""
         return sum(max(0, min(end, stop) - max(start, begin)) for begin, stop in self.spans)
 
+    def after(self, position: int) -> Window | None:
+        """What is left of it from there on, if there is speech."""
+        spans = tuple((max(start, position), end) for start, end in self.spans if end > position)
+        return Window(position // FRAME * FRAME, self.end, spans) if spans else None
+
     @property
     def seconds(self) -> float:
         return (self.end - self.start) / RATE

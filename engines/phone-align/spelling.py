@@ -43,10 +43,11 @@ def said(text: str, language: str) -> list[str]:
 
 
 def _number(digits: str, ordinal: bool, language: str) -> list[str]:
-    if "." not in digits and (len(digits) > LONGEST or (digits[0] == "0" and digits != "0")):
-        return [word for digit in digits for word in _number(digit, False, language)]
-    year = language == "en" and YEAR.fullmatch(digits)
-    how = "ordinal" if ordinal else "year" if year else "cardinal"
+    whole, _, part = digits.partition(".")
+    if len(whole) > LONGEST or (not part and whole[0] == "0" and whole != "0"):
+        return [word for digit in digits.replace(".", "") for word in _number(digit, False, language)]
+    english = language == "en" and not part  # of which alone the library knows the rest
+    how = "ordinal" if ordinal and english else "year" if english and YEAR.fullmatch(digits) else "cardinal"
     value = float(digits) if "." in digits else int(digits)
     return re.findall(r"[^\W\d_]+", num2words(value, lang=language, to=how))
 

@@ -115,4 +115,9 @@ def exclusive(ranks: np.ndarray, duration: float) -> list[Span]:
 
 def named(spans: list[Span], names: dict[int, str]) -> list[Turn]:
     """Turns of the speakers that have a name."""
-    return [Turn(round(a, 3), round(b, 3), names[speaker]) for a, b, speaker in spans if speaker in names]
+    return [Turn(floored(a), floored(b), names[speaker]) for a, b, speaker in spans if speaker in names]
+
+
+def floored(time: float) -> float:
+    """Whole milliseconds, never after the recording's end."""
+    return int(time * 1000) / 1000

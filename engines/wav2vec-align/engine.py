@@ -37,13 +37,13 @@ class Wav2VecAlign(Engine):
         """Load a checkpoint and its vocabulary, unless they are."""
         if name == self.opened:
             return
-        where, cache = self.weights(name), str(self.models_dir)
-        self.extractor = AutoFeatureExtractor.from_pretrained(where, cache_dir=cache)
-        tokenizer = AutoTokenizer.from_pretrained(where, cache_dir=cache)
+        where, how = self.weights(name), {"cache_dir": str(self.models_dir), "trust_remote_code": False}
+        self.extractor = AutoFeatureExtractor.from_pretrained(where, **how)
+        tokenizer = AutoTokenizer.from_pretrained(where, **how)
         self.labels: dict[str, int] = tokenizer.get_vocab()
         border = tokenizer.word_delimiter_token
         self.delimiter = [self.labels[border]] if border in self.labels else []
-        self.model: Any = AutoModelForCTC.from_pretrained(where, cache_dir=cache).to(self.device).eval()
+        self.model: Any = AutoModelForCTC.from_pretrained(where, **how).to(self.device).eval()
         self.frame = self.model.config.inputs_to_logits_ratio
         self.opened = name
 

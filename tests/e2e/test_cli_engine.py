@@ -22,7 +22,10 @@ MANIFEST = '[project]\nname = "x"\nversion = "1"\n'
     [
         (["Loud"], "cannot be an engine's id"),
         (["../loud"], "cannot be an engine's id"),
-        (["loud", "--stage", "sing"], "There is no stage 'sing'. There are: merge, prepare, transcribe."),
+        (
+            ["loud", "--stage", "sing"],
+            "There is no stage 'sing'. There are: align, diarize, merge, prepare, transcribe.",
+        ),
         (["loud", "--folder", "."], "is there already"),
     ],
 )

@@ -133,8 +133,12 @@ def test_what_cannot_be_delivered_is_kept_and_replayed(
     until(lambda: state(teller, job) == "dead", WAIT_S)
     (given_up,) = deliveries(teller, job)
     assert (given_up["attempts"], given_up["status"]) == (attempts, statuses[-1])
-    listed = teller.client.get("/v1/webhooks/deliveries").json()["deliveries"]
-    assert given_up["id"] in {one["id"] for one in listed}
+
+    def listed() -> bool:
+        told = teller.client.get("/v1/webhooks/deliveries").json()["deliveries"]
+        return given_up["id"] in {one["id"] for one in told}
+
+    until(listed, WAIT_S)
     assert teller.client.post(f"/v1/webhooks/deliveries/{given_up['id']}/replay").status_code == 202
     until(lambda: state(teller, job) == "delivered")
     assert teller.client.delete(f"/v1/audio/transcriptions/{job}").status_code == 204

@@ -32,7 +32,7 @@ def test_the_wheel_transcribes_where_nothing_else_is(tmp_path: Path) -> None:
     uv, bin = find_uv_bin(), tmp_path / "venv" / "bin"
     run(uv, "build", "--wheel", "--out-dir", tmp_path, ROOT, home=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.stat().st_size < 1_000_000
+    assert wheel.stat().st_size < 2_000_000
     carried = zipfile.ZipFile(wheel).namelist()
     assert [name for name in carried if name.startswith("dalston/_sdk/dalston_engine-")]
     assert not [name for name in carried if ".venv" in name or "__pycache__" in name]

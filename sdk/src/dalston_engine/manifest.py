@@ -24,7 +24,8 @@ from dalston_engine.errors import DalstonError
 from dalston_engine.stages import STAGES
 from dalston_engine.types import About
 
-PRIVATE = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+PRIVATE = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1",
+           "DISABLE_SAFETENSORS_CONVERSION": "true"}  # fmt: skip
 """In every engine's environment: what runs here is nobody else's business."""
 
 

