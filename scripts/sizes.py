@@ -9,7 +9,7 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BUDGETS = {"sdk/src": 1020, "engines/faster-whisper": 460}
+BUDGETS = {"sdk/src": 1020, "engines/faster-whisper": 490}
 ALIGNING, ALIGNING_BUDGET = ("alignment.py", "ctc.py"), 280
 """What the SDK has for engines that align, which no other imports."""
 APART = {"testing.py", *ALIGNING}

@@ -35,6 +35,10 @@ STEP = 320
 """Samples between two timestamps of the model (20 ms)."""
 SKIPPED = 1.0
 """Seconds of speech in no segment from which on a pass has left something out."""
+LONG, SPARSE = 4.0, 1.2
+"""Nobody speaks so many seconds with so few tokens a second."""
+MISSED = 2.0
+"""And from which on what is left out is decoded by itself: times may be wrong by as much as less."""
 LITTLE = 5.0
 """Seconds of speech that the detector may have heard where there is none."""
 PROMPT = 223
@@ -155,7 +159,13 @@ class Pass:
         )
 
     def skips(self, window: Window) -> bool:
-        """Whether speech before, between or after the pieces was passed over."""
+        """Whether speech before, between, after or in the pieces was passed over."""
+        for start, end, tokens in self.pieces:
+            spoken = window.speech(
+                window.start + (start or 0) * STEP, window.end if end is None else window.start + end * STEP
+            )
+            if spoken > LONG * RATE and len(tokens) * RATE < SPARSE * spoken:
+                return True
         ends = [0, *(end for _, end, _ in self.pieces)]
         starts = [*(start for start, _, _ in self.pieces), (window.end - window.start) // STEP]
         return any(
@@ -215,10 +225,13 @@ class Decoder:
         room = min(most, self.model.max_length // 2, self.model.max_length - len(prompt) - 1)
         for window, one, result in zip(batch, states, self.generate(prompt, filled, room), strict=True):
             done = self.measured(window, result, room)
-            if done.bad(window, self.tokenizer.timestamp_begin):
-                yield from self.again(window)
-            else:
+            if not done.bad(window, self.tokenizer.timestamp_begin):
                 yield from self.segments(window, one, done)
+            elif halves := window.halves():
+                for half in halves:
+                    yield from self.decode([half])
+            else:
+                yield from self.again(window)
 
     def heard(self, window: Window) -> np.ndarray:
         return self.samples[window.start : window.end]
@@ -253,22 +266,28 @@ class Decoder:
     def again(self, window: Window) -> Said:
         """A window as the library decodes it, with the temperature raised until it looks good.
 
-        Where the library takes the rest of a window for silence, it is decoded by itself.
+        The library, too, may pass over sentences: these are decoded by themselves.
         """
-        last = window.start
+        at = window.start
         stream, _ = self.model.transcribe(
             self.heard(window), **vars(self.wish), condition_on_previous_text=False
         )
         for segment, words in map(told, stream):
             self.tick()
+            offset, end = window.start / RATE, window.end / RATE
+            yield from self.missed(window, at, int((segment.start + offset) * RATE))
             for it in (segment, *words):
-                times = (min(t + window.start / RATE, window.end / RATE) for t in (it.start, it.end))
-                it.start, it.end = self.onward(*times)
+                it.start, it.end = self.onward(min(it.start + offset, end), min(it.end + offset, end))
             segment.seek += window.start // FRAME
-            last = max(last, int(segment.end * RATE))
+            at = max(at, int(segment.end * RATE))
             yield segment, words
-        rest = window.after(last) if last > window.start else None
-        if rest and rest.speech(rest.start, rest.end) > SKIPPED * RATE:
+        yield from self.missed(window, at, window.end)
+
+    def missed(self, window: Window, first: int, last: int) -> Said:
+        """What was said in a part of a window that no segment covers, if that is much."""
+        rest = window.between(first, last)
+        whole = first == window.start and last == window.end
+        if rest and not whole and rest.speech(first, last) > MISSED * RATE:
             yield from self.decode([rest])
 
     def segments(self, window: Window, states: np.ndarray, done: Pass) -> Said:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 RATE = 16_000
 FRAME = 160
@@ -45,10 +45,21 @@ class Window:
         """How much of what lies between two positions is speech."""
         return sum(max(0, min(end, stop) - max(start, begin)) for begin, stop in self.spans)
 
-    def after(self, position: int) -> Window | None:
-        """What is left of it from there on, if there is speech."""
-        spans = tuple((max(start, position), end) for start, end in self.spans if end > position)
-        return Window(position // FRAME * FRAME, self.end, spans) if spans else None
+    def between(self, first: int, last: int) -> Window | None:
+        """The part of it from one position to another, if there is speech in it."""
+        cut = [(max(start, first), min(end, last)) for start, end in self.spans]
+        spans = tuple((start, end) for start, end in cut if start < end)
+        return Window(first // FRAME * FRAME, last, spans) if spans else None
+
+    def halves(self) -> tuple[Window, Window] | None:
+        """It cut in its longest pause, if there is one."""
+        pauses = [(after[0] - before[1], before[1]) for before, after in pairwise(self.spans)]
+        if not pauses:
+            return None
+        length, start = max(pauses)
+        first = self.between(self.start, start + length // 2)
+        second = self.between(start + length // 2, self.end)
+        return (first, second) if first and second else None
 
     @property
     def seconds(self) -> float:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 MODULE: dict[str, Any] = runpy.run_path(
     str(Path(__file__).parents[2] / "engines" / "faster-whisper" / "windows.py")
 )
-windows, loops, pieces = MODULE["windows"], MODULE["loops"], MODULE["pieces"]
+Window, windows = MODULE["Window"], MODULE["windows"]
+loops, pieces = MODULE["loops"], MODULE["pieces"]
 RATE, LONGEST, FRAME = MODULE["RATE"], MODULE["LONGEST"], MODULE["FRAME"]
 FIRST = 100
 """The first timestamp among the made-up tokens."""
@@ -90,3 +91,14 @@ def test_tokens_without_timestamps_are_one_piece() -> None:
         (9, None, [FIRST + 9, 2]),
     ]
     assert list(pieces([FIRST, FIRST], FIRST)) == []
+
+
+def test_a_window_is_cut_in_its_longest_pause() -> None:
+    window = Window(0, 20 * RATE, ((RATE, 3 * RATE), (4 * RATE, 6 * RATE), (9 * RATE, 18 * RATE)))
+    halves = window.halves()
+    assert halves is not None
+    first, second = halves
+    assert (first.start, first.end, second.end) == (0, int(7.5 * RATE), 20 * RATE)
+    assert (second.start, second.spans) == (first.end, ((9 * RATE, 18 * RATE),))
+    assert second.halves() is None
+    assert window.between(6 * RATE, 9 * RATE) is None
