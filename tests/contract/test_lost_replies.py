@@ -130,7 +130,7 @@ async def test_a_settlement_whose_reply_is_lost_settles_once(
     task, lost = claimed(queue), SETTLE_AND_CLAIM if more else SETTLE
     proxy.lose(lost.sha, times)
     error = None if outcome == "completed" else ErrorRecord("a", "b")
-    assert await asyncio.to_thread(queue.settle, task, outcome, 0.5, error, None, more) == "OK"
+    assert await asyncio.to_thread(queue.settle, task, outcome, 0.5, error, more=more) == "OK"
     assert proxy.lost == [lost.sha] * times
     assert queue.next is None
     after = [("", "queued"), ("prepare", "queued"), ("prepare", "running"), *told]
@@ -149,7 +149,7 @@ async def test_a_task_claimed_with_a_settlement_whose_reply_is_lost_is_leased_on
         second = await Office(client, tmp_path / "data").submit()
     task = claimed(queue)
     proxy.lose(SETTLE_AND_CLAIM.sha, 2)
-    assert await asyncio.to_thread(queue.settle, task, "completed", 0.5, None, None, True) == "OK"
+    assert await asyncio.to_thread(queue.settle, task, "completed", 0.5, more=True) == "OK"
     following = claimed(queue)
     assert {task.job, following.job} == {job, second}
     assert following.token == redis.hget(keys.TASK(task=following.id), "token")
@@ -192,7 +192,7 @@ async def test_a_released_task_that_another_took_meanwhile_is_not_settled_again(
     proxy.lose(SETTLE.sha)
     with pytest.raises(AWAY):
         SETTLE(queue.redis, task=task.id, token=task.token, outcome="released", seconds=None, audio=None,
-               error=None, delay=0, attempts=3)  # fmt: skip
+               error=None, delay=0, attempts=3, whole=None)  # fmt: skip
     other = Queue(valkey, "preparer", "two")
     taken = claimed(other)
     assert (taken.id, taken.attempt) == (task.id, 1)
