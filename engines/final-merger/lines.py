@@ -18,11 +18,6 @@ class Line(Struct):
     timed: bool = True
     """False: its words were not told by an engine; their times are guessed, to find places by."""
 
-    @property
-    def middle(self) -> float:
-        """Seconds."""
-        return (self.segment.start + self.segment.end) / 2
-
 
 def lines_of(transcript: Transcript) -> list[Line]:
     """The segments with their words; where the engine gave none, their times are only guessed at."""

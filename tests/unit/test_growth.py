@@ -163,3 +163,14 @@ def test_a_task_that_has_gone_meanwhile_is_not_moved() -> None:
     plan = [PlanTask("0", "prepare", "one", [], "{}")]
     fresh = [msgspec.structs.replace(plan[0], engine="two")]
     assert moved(plan, ["gone"], fresh) == Change([], [], ["0"])
+
+
+def test_parts_have_words_even_if_nobody_asked_for_them() -> None:
+    prepare = PlanTask("p", "prepare", "one", [], "{}", grows=True)
+    options = '{"prompt":"\\"word_timestamps\\":false","word_timestamps":false}'
+    words = PlanTask("t", "transcribe", "one", ["p"], options, each=True)
+    plan = [prepare, words, PlanTask("m", "merge", "one", ["p", "t"], "{}")]
+    told = [msgspec.json.decode(task.params) for task in grown(plan, 2).add if task.stage == "transcribe"]
+    assert told == [{"prompt": '"word_timestamps":false', "word_timestamps": True}] * 2
+    whole = [task for task in grown(plan, None).add if task.stage == "transcribe"]
+    assert [task.params for task in whole] == [options]

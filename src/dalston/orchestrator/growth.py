@@ -15,9 +15,6 @@ from msgspec import Struct
 from dalston.orchestrator.plan import Plan
 from dalston.store.files import PlanTask
 
-WORDLESS = '"word_timestamps":false', '"word_timestamps":true'
-"""Parts are put together by their words, so these are told even if nobody asked for them."""
-
 
 class Change(Struct):
     """What becomes of a plan."""
@@ -75,7 +72,15 @@ def _copy(task: PlanTask, part: int | None, copies: dict[str, list[PlanTask]]) -
     if part is None:
         return msgspec.structs.replace(task, each=False)
     needs = [copies[need][part].id if need in copies else need for need in task.needs]
-    params = task.params.replace(*WORDLESS) if task.stage == "transcribe" else task.params
+    params = _with_words(task.params) if task.stage == "transcribe" else task.params
     return msgspec.structs.replace(
         task, id=f"{task.id}.{part}", needs=needs, part=part, each=False, params=params
     )
+
+
+def _with_words(params: str) -> str:
+    """Options for a part: parts are put together by their words, even if nobody asked for these."""
+    options = msgspec.json.decode(params)
+    if options.get("word_timestamps") is not False:
+        return params
+    return msgspec.json.encode(options | {"word_timestamps": True}).decode()
