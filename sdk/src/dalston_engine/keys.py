@@ -94,4 +94,22 @@ UNDELIVERED = Key("dalston:webhook:dead", "zset", "permanent", "deliver, orchest
 TOLD = Key("dalston:webhook:totals", "hash", "permanent", "orchestrators")
 """Attempts to deliver, by what came of them."""
 
+WORKERS = Key("dalston:realtime:workers", "zset", "permanent", "beat, allocate")
+"""Workers by their last heartbeat."""
+
+WORKER = Key("dalston:realtime:worker:{worker}", "hash", "heartbeat", "beat")
+"""A worker: engine, address, secret, models with their languages, state, capacity, sessions, load, last heartbeat."""
+
+SEATS = Key("dalston:realtime:worker:{worker}:sessions", "zset", "heartbeat", "allocate, hold, leave")
+"""The sessions given to a worker, by when their gateway must have renewed them."""
+
+SESSION = Key("dalston:realtime:session:{session}", "hash", "heartbeat", "allocate, hold, append, leave")
+"""A live session: state, owner, wish, worker, epoch, gateway, seconds of audio that are logged, times."""
+
+SESSION_LOG = Key("dalston:realtime:session:{session}:log", "stream", "heartbeat", "append, leave")
+"""A session's finals in order, each with its `seq`."""
+
+REALTIME = Key("dalston:realtime:metrics", "hash", "permanent", "append, allocate, leave")
+"""Counters of all live sessions since the server's first."""
+
 ALL = {name: value for name, value in list(globals().items()) if isinstance(value, Key)}

@@ -1,0 +1,27 @@
+"""What an engine that listens is given."""
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class Speech(Struct):
+    """One utterance as far as it was spoken, of some session."""
+
+    samples: Any
+    """Mono float32, 16 kHz, -1 to 1: the speech with some silence on either side."""
+    final: bool
+    """True: the best that can be had; False: soon replaced, so quick rather than right."""
+    language: str | None = None
+    """ISO 639-1; None: to be detected, and told in the answer."""
+    words: bool = False
+    """Whether word times are wanted."""
+    prompt: str | None = None
+    keyterms: list[str] = []
+    previous: str | None = None
+    """The text of the utterances before."""
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return len(self.samples) / 16_000
