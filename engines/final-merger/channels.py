@@ -9,6 +9,7 @@ import wave
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import permutations
 from statistics import median
 
@@ -23,6 +24,8 @@ FAINT = 0.125
 """And anything that is softer by 18 dB, both than what is said on the other channel meanwhile, and than its
 own channel's usual words."""
 
+EVERY = 5
+"""Of how many samples one is looked at: enough to tell how loud a word is."""
 SOME = 50
 """Words that tell how loud a channel usually is."""
 LONGEST_S = 10.0
@@ -34,7 +37,9 @@ def joined(channels: Sequence[Transcript], audio: Sequence[Audio]) -> Transcript
     every = [_named(lines_of(channel), number) for number, channel in enumerate(channels)]
     timed = all(channel.words is not None for channel in channels)
     if timed and len(audio) == len(channels) > 1:
-        every = _without_leaks(every, [Loudness(one) for one in audio])
+        with ExitStack() as files:
+            loudness = [Loudness(files.enter_context(wave.open(str(one.path), "rb"))) for one in audio]
+            every = _without_leaks(every, loudness)
     lines = sorted((line for lines in every for line in lines), key=lambda line: line.segment.start)
     languages = {one.language: one.language_probability for one in channels if one.language and one.segments}
     (language, probability), *others = languages.items() or [(None, None)]
@@ -54,16 +59,20 @@ def joined(channels: Sequence[Transcript], audio: Sequence[Audio]) -> Transcript
 class Loudness:
     """How loud a channel is at a time."""
 
-    def __init__(self, audio: Audio) -> None:
-        self.path = audio.path
+    def __init__(self, wav: wave.Wave_read) -> None:
+        self.wav, self.known = wav, dict[tuple[int, int], float]()
 
     def of(self, word: Word) -> float:
         """The mean amplitude while a word is said, in steps of 16 bits."""
-        first = int(word.start * SAMPLE_RATE)
-        with wave.open(str(self.path), "rb") as wav:
-            first = min(first, wav.getnframes())
-            wav.setpos(first)
-            samples = array("h", wav.readframes(max(int(word.end * SAMPLE_RATE) - first, 0)))
+        span = int(word.start * SAMPLE_RATE), int(word.end * SAMPLE_RATE)
+        if span not in self.known:
+            self.known[span] = self._mean(*span)
+        return self.known[span]
+
+    def _mean(self, first: int, last: int) -> float:
+        first = min(first, self.wav.getnframes())
+        self.wav.setpos(first)
+        samples = array("h", self.wav.readframes(max(last - first, 0)))[::EVERY]
         return sum(map(abs, samples)) / max(len(samples), 1)
 
 

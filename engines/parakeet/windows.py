@@ -16,16 +16,18 @@ QUIET = 15
 """Steps around a cut that have to be quiet together."""
 SILENCE = 0.001
 """A window that never exceeds -60 dBFS has no words."""
+LEAST = SAMPLE_RATE * 8 // 100
+"""Samples for which a model says anything; fewer it cannot read."""
 
 
 def windows(samples: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Begin and end of each window, in samples; those without a sound are left out."""
+    """Begin and end of each window, in samples; those without a sound, or too short for one, are left out."""
     begin = 0
     while begin < len(samples):
         end = len(samples)
         if end - begin > LONGEST:
             end = begin + SHORTEST + _quietest(samples[begin + SHORTEST : begin + LONGEST])
-        if np.abs(samples[begin:end]).max() >= SILENCE:
+        if end - begin >= LEAST and np.abs(samples[begin:end]).max() >= SILENCE:
             yield begin, end
         begin = end
 

@@ -41,12 +41,15 @@ class PyannoteOnnx(Engine):
         turns = overlapping(ranks, audio.duration)
         order = list(dict.fromkeys(speaker for _, _, speaker in turns))
         names = {speaker: f"speaker_{n}" for n, speaker in enumerate(order)}
-        return Diarization(
+        result = Diarization(
             turns=named(turns, names),
             exclusive=named(exclusive(ranks, audio.duration), names),
             embeddings={names[n]: voices[n].tolist() for n in order} if embeddings else None,
             model=self.name,
         )
+        if not (num_speakers or min_speakers or 0) <= len(names) <= most:
+            result.warnings.append(f"Speakers found: {len(names)}, which is not what was asked for.")
+        return result
 
 
 def bounds(number: int | None, fewest: int | None, most: int | None) -> tuple[int, int]:

@@ -175,6 +175,13 @@ def test_says_nothing_of_silence(models: Path, tmp_path: Path) -> None:
     assert (heard["segments"], heard["words"]) == ([], [])
 
 
+@pytest.mark.parametrize("samples", [0, 1, 100, 1279, 1280])
+def test_says_nothing_of_what_is_too_short_for_a_word(models: Path, tmp_path: Path, samples: int) -> None:
+    audio = alone.wav(tmp_path / "click.wav", b"\x00\x40" * samples)
+    heard: Any = alone.run("parakeet", audio, model="tiny", models=models)
+    assert (heard["segments"], heard["words"]) == ([], [])
+
+
 def test_refuses_what_it_does_not_have(models: Path, tmp_path: Path) -> None:
     audio = alone.wav(tmp_path / "silence.wav", bytes(2 * RATE))
     with pytest.raises(RuntimeError, match="DALSTON_OFFLINE"):

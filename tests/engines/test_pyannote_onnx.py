@@ -82,6 +82,7 @@ def test_hints_are_obeyed(tmp_path: Path, hints: dict[str, Any], least: int, mos
     found = alone.run(ENGINE, recording, **hints)
     in_order(found, known["duration_s"])
     assert least <= len({turn["speaker"] for turn in found["turns"]}) <= most
+    assert "warnings" not in found
 
 
 def test_hints_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
@@ -121,6 +122,19 @@ def test_a_word_is_a_turn(tmp_path: Path) -> None:
     with wave.open(str(recording), "rb") as whole:
         whole.setpos(2 * 16_000)
         word = whole.readframes(8_000)
-    found = alone.run(ENGINE, alone.wav(tmp_path / "word.wav", word))
+    audio = alone.wav(tmp_path / "word.wav", word)
+    found = alone.run(ENGINE, audio)
     in_order(found, 0.5)
     assert len(found["turns"]) == 1
+    told = alone.run(ENGINE, audio, min_speakers=4)
+    count = len({turn["speaker"] for turn in told["turns"]})
+    assert told["warnings"] == [f"Speakers found: {count}, which is not what was asked for."]
+
+
+def test_fewer_speakers_than_asked_for_are_told(tmp_path: Path) -> None:
+    silence = alone.wav(tmp_path / "audio.wav", bytes(32_000))
+    asked = {"num_speakers": 2}
+    assert alone.run(ENGINE, silence, **asked)["warnings"] == [
+        "Speakers found: 0, which is not what was asked for."
+    ]
+    assert "warnings" not in alone.run(ENGINE, silence, max_speakers=2)

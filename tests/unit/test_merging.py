@@ -158,6 +158,21 @@ def test_what_leaks_into_another_channel_is_not_doubled(tmp_path: Path) -> None:
     assert [segment.channel for segment in whole.segments] == [0, 1]
 
 
+def test_a_channel_is_opened_once_however_many_words_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = [channel(tmp_path / f"{n}.wav", [(0, 10, level)]) for n, level in enumerate((8000, 6000))]
+    opened, really = list[str](), wave.open
+
+    def counted(path: str, mode: str) -> wave.Wave_read:
+        opened.append(path)
+        return really(path, "rb")
+
+    monkeypatch.setattr(wave, "open", counted)
+    joined([spoken("one two three four"), spoken("five six seven eight")], audio)
+    assert sorted(opened) == [str(one.path) for one in audio]
+
+
 def test_people_who_say_the_same_at_once_have_both_said_it(tmp_path: Path) -> None:
     audio = [channel(tmp_path / f"{n}.wav", [(0, 2, level)]) for n, level in enumerate((8000, 6000))]
     whole = joined([spoken("yes of course"), spoken("yes of course")], audio)
