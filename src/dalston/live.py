@@ -91,8 +91,8 @@ class Hang(Struct):
 
 Action = Begin | Resume | Audio | Flush | Configure | Clear | End | Say | Hang
 
-# What it is told. `seq` grows from event to event, not always by one. Times are seconds of the session's audio.
-# The names of types and fields are the native dialect's.
+# What it is told. `seq` grows from event to event, not always by one. Times are seconds of the session's
+# audio. The names of types and fields are the native dialect's.
 
 
 class SessionStarted(Struct, tag="session.started", tag_field="type"):
@@ -204,8 +204,14 @@ Event = (
 class Talk(Protocol):
     """One client's conversation in some dialect: pure, one object for each connection.
 
-    Made from the connection's query and headers; that raises BadRequest for what they get wrong.
+    Made from the connection's query and headers, which never raises: what they get wrong is told by `began`.
     """
+
+    protocol: str | None
+    """The WebSocket subprotocol that is answered, of those the client offers."""
+    accepting: bool
+    """Whether who may not enter is told so on an accepted connection, by `failed`, as browsers need it; else
+    the handshake is answered with the error's status."""
 
     def began(self) -> Iterable[Action]:
         """What to do when the connection is there."""
