@@ -133,8 +133,6 @@ def test_a_word_is_a_turn(tmp_path: Path) -> None:
 
 def test_fewer_speakers_than_asked_for_are_told(tmp_path: Path) -> None:
     silence = alone.wav(tmp_path / "audio.wav", bytes(32_000))
-    asked = {"num_speakers": 2}
-    assert alone.run(ENGINE, silence, **asked)["warnings"] == [
-        "Speakers found: 0, which is not what was asked for."
-    ]
+    found = alone.run(ENGINE, silence, num_speakers=2)
+    assert found["warnings"] == ["Speakers found: 0, which is not what was asked for."]
     assert "warnings" not in alone.run(ENGINE, silence, max_speakers=2)

@@ -105,6 +105,7 @@ def evaluate(
     ] = None,
     detect: Annotated[bool, typer.Option("--detect", help="Let languages be detected.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Only this set of recordings.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Without this set.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many of each set.")] = None,
     joined: Annotated[float | None, typer.Option(min=0.1, help="Also so many minutes joined.")] = None,
     bare: Annotated[bool, typer.Option("--bare", help="Also with the bare libraries.")] = False,
@@ -120,7 +121,9 @@ def evaluate(
     if bad := [one for one in option or [] if "=" not in one]:
         raise typer.BadParameter(f"{bad[0]!r} is not NAME=VALUE.")
     options = dict(one.split("=", 1) for one in option or [])
-    wish = Wish(folder, model, options, detect, only or [], limit, joined, bare, bare_vad, texts)
+    sets = {"only": only or [], "without": without or []}
+    wish = Wish(folder, model, options, detect, **sets, limit=limit, joined=joined, bare=bare,
+                bare_vad=bare_vad, texts=texts)  # fmt: skip
     try:
         asyncio.run(evaluate(wish, json, engines, data))
     except asyncio.CancelledError:  # SIGTERM

@@ -42,11 +42,13 @@ class Wish(Struct, frozen=True):
     detect: bool = False
     """Whether languages are detected rather than told."""
     only: list[str] = []
-    """Sets of recordings; all when empty."""
+    """Sets of recordings; all when empty. `joined` alone: only what is joined of all."""
+    without: list[str] = []
+    """Sets that are left out, also of what is joined."""
     limit: int | None = None
     """How many of each set."""
     joined: float | None = None
-    """Minutes of a long recording that is made of short ones."""
+    """Minutes of a long recording that is made of the English ones."""
     bare: bool = False
     bare_vad: bool = False
     texts: bool = False
@@ -66,15 +68,15 @@ async def evaluate(wish: Wish, json: Path | None, engines: str | None, data: str
         ) from None
     settings = settings_.load(data=data, engines=engines)
     _make_place(json)
-    found = recordings.chosen(recordings.read(wish.folder), wish.only, wish.limit)
+    sets = [name for name in wish.only if name != recordings.JOINED or not wish.joined]
+    found = recordings.chosen(recordings.read(wish.folder), sets, wish.limit, wish.without)
     told = msgspec.to_builtins(msgspec.structs.replace(wish, folder=Path(wish.folder.name)), enc_hook=str)
     with contextlib.ExitStack() as stack:
         decode = stack.enter_context(bare.decoder(settings, say))
         if wish.joined:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            found.append(
-                recordings.joined(found, wish.joined, folder, lambda path: Audio(decode(path)).pcm())
-            )
+            long = recordings.joined(found, wish.joined, folder, lambda path: Audio(decode(path)).pcm())
+            found = [long] if wish.only and not sets else [*found, long]
         libraries = None
         if wish.bare:
             speakers = any(recording.turns is not None for recording in found)
@@ -89,9 +91,13 @@ async def evaluate(wish: Wish, json: Path | None, engines: str | None, data: str
             results = [result async for result in _results(found, wish.detect, server, libraries)]
     whole = report.report(results, told, wish.texts)
     table(report.WORDS, report.word_rows(whole.summaries))
-    if rows := report.speaker_rows(whole.summaries):
-        print()
-        table(report.SPEAKERS, rows)
+    for head, rows in (
+        (report.TIMES, report.time_rows(whole.summaries)),
+        (report.SPEAKERS, report.speaker_rows(whole.summaries)),
+    ):
+        if rows:
+            print()
+            table(head, rows)
     if not server.tells_speakers:
         say("No running engine tells speakers apart, so that was not measured.")
     if json is not None:

@@ -136,13 +136,19 @@ def words_of(content: bytes) -> list[Word]:
     return sorted(words, key=lambda word: word.start)
 
 
-def chosen(found: Sequence[Recording], sets: Sequence[str], limit: int | None) -> list[Recording]:
-    """The recordings of the named sets, or of all; at most `limit` of each. Raises DalstonError for none."""
+def chosen(
+    found: Sequence[Recording], sets: Sequence[str], limit: int | None, without: Sequence[str] = ()
+) -> list[Recording]:
+    """The recordings of the named sets, or of all but those `without`; at most `limit` of each.
+
+    Raises DalstonError for none.
+    """
     counts: dict[str, int] = defaultdict(int)
     kept = []
     for recording in found:
         counts[recording.set] += 1
-        if (not sets or recording.set in sets) and (limit is None or counts[recording.set] <= limit):
+        wanted = (not sets or recording.set in sets) and recording.set not in without
+        if wanted and (limit is None or counts[recording.set] <= limit):
             kept.append(recording)
     if not kept:
         raise DalstonError(f"There is no such set. There are: {', '.join(sorted(counts))}.")
@@ -152,19 +158,18 @@ def chosen(found: Sequence[Recording], sets: Sequence[str], limit: int | None) -
 def joined(
     found: Sequence[Recording], minutes: float, folder: Path, decode: Callable[[Path], bytes]
 ) -> Recording:
-    """One long recording in `folder`: English ones of `found` in random order, over again if need be.
+    """One long recording in `folder`: English ones of `found`, each once and then all over again.
 
-    Their order and the pauses between them are the same in every run. `decode` gives a recording's
-    samples, 16 kHz mono 16-bit.
+    Their order is drawn; it and the pauses between them are the same in every run. `decode` gives a
+    recording's samples, 16 kHz mono 16-bit.
     """
-    clips = [r for r in found if r.language == "en" and r.text and not r.turns and not r.constructed]
+    clips = [r for r in found if r.language == "en" and r.text and not r.constructed]
     if not clips:
         raise DalstonError("There is no English recording with a text to be joined.")
     draw, samples, texts = random.Random(SEED), bytearray(), list[str]()
     decoded = {clip.name: decode(clip.path) for clip in clips}
+    draw.shuffle(clips)
     while len(samples) < minutes * 60 * SAMPLE_RATE * 2:
-        if len(texts) % len(clips) == 0:
-            draw.shuffle(clips)
         clip = clips[len(texts) % len(clips)]
         samples += decoded[clip.name] + bytes(2 * round(draw.uniform(*PAUSES_S) * SAMPLE_RATE))
         texts.append(clip.text or "")

@@ -15,7 +15,8 @@ import dalston
 from dalston.evaluation.scores import Heard, Measures, Result, Summary, summaries
 
 WORDS = ("set", "language", "recordings", "failed", "audio s", "word errors %", "made up words",
-         "starts off ms", "ends off ms", "CPU s", "CPU ratio")  # fmt: skip
+         "CPU s", "CPU ratio")  # fmt: skip
+TIMES = ("set", "language", "words", "starts off ms", "mean", "ends off ms", "mean", "boundaries off ms")
 SPEAKERS = ("set", "language", "DER %", "DER % (collar)", "speakers off", "cpWER %")
 
 
@@ -65,12 +66,20 @@ def word_rows(found: Sequence[Summary]) -> list[list[str]]:
             f"{one.seconds:.0f}",
             f"{errors} of characters" if errors and one.unit == "characters" else errors,
             _both(one, "made_up", 1, 0),
-            _both(one, "start_offset", 1000, 0),
-            _both(one, "end_offset", 1000, 0),
             _both(one, "cpu", 1, 1),
             "" if one.cpu_ratio is None else f"{one.cpu_ratio:.2f}",
         ])  # fmt: skip
     return rows
+
+
+def time_rows(found: Sequence[Summary]) -> list[list[str]]:
+    """The table of words' times; sets in which no word's times are known are left out."""
+    offsets = ("start_offset", "start_offset_mean", "end_offset", "end_offset_mean", "boundary_offset_mean")
+    return [
+        [one.set, one.language or "", str(one.ours.matched), *(_both(one, name, 1000, 0) for name in offsets)]
+        for one in found
+        if one.ours.matched
+    ]
 
 
 def speaker_rows(found: Sequence[Summary]) -> list[list[str]]:

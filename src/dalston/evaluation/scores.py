@@ -71,8 +71,13 @@ class Result(Struct, omit_defaults=True):
 
 
 def result(recording: Recording, detection: str, ours: Heard, bare: Heard | None) -> Result:
-    """Both answers held against the truth."""
+    """Both answers held against the truth; times of words are those of words that both got right."""
     seconds = ours.duration or (bare and bare.duration) or 0.0
+    found = scores(recording, ours, seconds)
+    other = None if bare is None else scores(recording, bare, seconds)
+    if other and other.offsets and found.offsets:
+        shared = set(found.offsets.places) & set(other.offsets.places)
+        found.offsets, other.offsets = found.offsets.of(shared), other.offsets.of(shared)
     return Result(
         audio=recording.name,
         set=recording.set,
@@ -82,9 +87,9 @@ def result(recording: Recording, detection: str, ours: Heard, bare: Heard | None
         speakers=None if recording.turns is None else count(recording.turns),
         text=recording.text,
         ours=ours,
-        scores=scores(recording, ours, seconds),
+        scores=found,
         bare=bare,
-        bare_scores=None if bare is None else scores(recording, bare, seconds),
+        bare_scores=other,
     )
 
 
@@ -130,8 +135,10 @@ class Measures(Struct, omit_defaults=True):
     start_offset_mean: float | None = None
     end_offset: float | None = None
     end_offset_mean: float | None = None
+    boundary_offset_mean: float | None = None
+    """Mean of both."""
     matched: int | None = None
-    """How many words that median is of."""
+    """How many words those are of; with two systems, of words that both got right."""
     der: float | None = None
     """Diarization error rate: no collar, overlaps included."""
     der_collar: float | None = None
@@ -234,6 +241,7 @@ def measures(found: Sequence[tuple[Scores, int | None]], cpu: float | None) -> M
         start_offset_mean=fmean(starts) if starts else None,
         end_offset=median(ends) if ends else None,
         end_offset_mean=fmean(ends) if ends else None,
+        boundary_offset_mean=fmean(starts + ends) if starts else None,
         matched=len(starts) if matched else None,
         der=_pooled(_known(every, lambda s: s.diarization)),
         der_collar=_pooled(_known(every, lambda s: s.diarization_collar)),

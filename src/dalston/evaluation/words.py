@@ -6,7 +6,7 @@ Languages that do not write spaces, or use them freely, are counted by character
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -42,6 +42,18 @@ class Offsets(Struct):
     ends: list[float]
     words: int
     """How many words the truth has, matched or not."""
+    places: list[int]
+    """Which of the truth's words were matched."""
+
+    def of(self, places: Collection[int]) -> Offsets:
+        """Those of some of the truth's words alone."""
+        kept = [
+            (place, start, end)
+            for place, start, end in zip(self.places, self.starts, self.ends, strict=True)
+            if place in places
+        ]
+        return Offsets([start for _, start, _ in kept], [end for *_, end in kept], self.words,
+                       [place for place, *_ in kept])  # fmt: skip
 
 
 def unit(language: str | None) -> str:
@@ -92,16 +104,18 @@ def offsets(truth: Sequence[Word], heard: Sequence[Word]) -> Offsets:
     said, answers = _plain(truth), _plain(heard)
     texts = [" ".join(word for word, _ in one) for one in (said, answers)]
     told = jiwer.process_words(texts[0], texts[1])
-    pairs = [
-        (said[chunk.ref_start_idx + n][1], answers[chunk.hyp_start_idx + n][1])
+    places = [
+        (chunk.ref_start_idx + n, chunk.hyp_start_idx + n)
         for chunk in told.alignments[0]
         if chunk.type == "equal"
         for n in range(chunk.ref_end_idx - chunk.ref_start_idx)
     ]
+    pairs = [(said[one][1], answers[other][1]) for one, other in places]
     return Offsets(
         [abs(one.start - other.start) for one, other in pairs],
         [abs(one.end - other.end) for one, other in pairs],
         len(said),
+        [one for one, _ in places],
     )
 
 
