@@ -12,8 +12,10 @@ DalstonError
 ├── Unauthorized        no valid key
 ├── Forbidden           the key may not do this
 ├── Limited             too much at once, or too often
+│   └── LiveFull        no worker has room for another live session
 ├── JobDamaged          a job's file is not what was written
 ├── Refusal             nothing alive can do what is asked
+│   └── NoWorker        no live worker has the model
 └── Unavailable         a part of the server is away
 """
 
@@ -98,6 +100,12 @@ class Limited(DalstonError):
         super().__init__(message, code=code, status=status)
 
 
+class LiveFull(Limited):
+    """All workers have as many live sessions as they take; try again soon."""
+
+    code, status = "at_capacity", 503
+
+
 class JobDamaged(DalstonError):
     """A job's file is damaged."""
 
@@ -108,6 +116,12 @@ class Refusal(DalstonError):
     """No running engine can do this."""
 
     code, status, retryable = "no_engine", 503, True
+
+
+class NoWorker(Refusal):
+    """No worker for live sessions is running that has the model and knows the language."""
+
+    code = "no_worker"
 
 
 class Unavailable(DalstonError):

@@ -85,6 +85,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     model_names: str = ""
     """What the vendors' model names stand for, such as `whisper-1=base,scribe_v2=large-v3`; those that are
     not named stand for the default model."""
+    live_fast: str = "distil-large-v3,tiny.en,tiny,base"
+    """What the live model `fast` stands for: the first of these models whose weights a worker has."""
+    live_accurate: str = "large-v3,large-v3-turbo,base"
+    """The same for the live model `accurate`."""
+    live_grace: str = "30s"
+    """How long a live session waits for its client to come back."""
     offline: bool = False
     """True: no model is ever fetched."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -124,6 +130,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     def wait_timeout_s(self) -> int:
         """`wait_timeout` in seconds; raises ValueError for what is no time."""
         return _seconds(self.wait_timeout)
+
+    @property
+    def live_grace_s(self) -> int:
+        """`live_grace` in seconds; raises ValueError for what is no time."""
+        return _seconds(self.live_grace)
+
+    @property
+    def variants(self) -> dict[str, list[str]]:
+        """What the names of live models that are variants stand for."""
+        named = {"fast": self.live_fast, "accurate": self.live_accurate}
+        return {name: [one.strip() for one in text.split(",") if one.strip()] for name, text in named.items()}
 
     @property
     def retention_s(self) -> int | None:
@@ -199,6 +216,7 @@ def load(**given: Any) -> Settings:
                 one.fetch_timeout_s,
                 one.webhook_pauses,
                 one.wait_timeout_s,
+                one.live_grace_s,
             )
         except ValueError as error:
             label = source if source.startswith(PREFIX) else f"{name} ({source})"

@@ -104,10 +104,13 @@ SEATS = Key("dalston:realtime:worker:{worker}:sessions", "zset", "heartbeat", "a
 """The sessions given to a worker, by when their gateway must have renewed them."""
 
 SESSION = Key("dalston:realtime:session:{session}", "hash", "heartbeat", "allocate, hold, append, leave")
-"""A live session: state, owner, wish, worker, epoch, gateway, seconds of audio that are logged, times."""
+"""A live session: state, owner, facts, worker, epoch, gateway, seconds of audio that are dealt with, times."""
 
 SESSION_LOG = Key("dalston:realtime:session:{session}:log", "stream", "heartbeat", "append, leave")
 """A session's finals in order, each with its `seq`."""
+
+SESSIONS = Key("dalston:realtime:sessions", "zset", "permanent", "allocate, hold, leave")
+"""The live sessions that have not ended, by when their gateway last held them."""
 
 REALTIME = Key("dalston:realtime:metrics", "hash", "permanent", "append, allocate, leave")
 """Counters of all live sessions since the server's first."""
