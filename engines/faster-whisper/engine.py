@@ -6,15 +6,17 @@ from collections.abc import Generator
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Annotated, Literal
 
 import numpy as np
 from ctranslate2 import get_cuda_device_count, set_random_seed
 from dalston_engine import Audio, BadInput, Engine, Segment, Transcript, serve
+from dalston_engine.live.speech import Speech
 from decoding import Decoder, Encoder, Said, Ticking, Wish, fitted, told
 from faster_whisper import WhisperModel
 from faster_whisper.vad import VadOptions
+from live import Ear
 from msgspec import Meta
 from speech import SILENCE, spans
 from windows import RATE, windows
@@ -57,6 +59,8 @@ class FasterWhisper(Engine):
         self.model, self.done = self.opened(), 0.0
         self.model.model = Ticking(self.model.model, self.tick)
         self.encoder = Encoder(self.model)
+        self.ear: Ear | None = None
+        self.opening = Lock()
 
     def encode_with(self, weights: str, options: dict[str, object]) -> None:
         """Give the encoder a copy of a small model on all threads; decoding stays on one.
@@ -75,8 +79,9 @@ class FasterWhisper(Engine):
     def begin_draws(self, seed: int) -> None:
         """Load the model anew: a thread takes the seed when it first draws, and never again."""
         set_random_seed(seed)
-        self.model.model = None
-        self.model.model = Ticking(self.opened().model, self.tick)
+        with self.opening:
+            self.model.model = None
+            self.model.model = Ticking(self.opened().model, self.tick)
 
     def transcribe(
         self,
@@ -127,6 +132,12 @@ class FasterWhisper(Engine):
             language_probability=None if language else spoken[1],
             model=self.name,
         )
+
+    def listen(self, batch: list[Speech]) -> list[Transcript]:
+        """What was said in utterances of live sessions; runs beside `transcribe`, in another thread."""
+        with self.opening:
+            self.ear = self.ear or Ear(self.model, self.model.model.model, self.name)
+        return self.ear.hear(batch)
 
     def windowed(self, samples: np.ndarray, wish: Wish, voice: VadOptions) -> tuple[Said, Spoken]:
         """Decode the stretches with speech, each for itself, and several at a time."""

@@ -14,6 +14,12 @@ class Engine:
     work, one task at a time; its keyword parameters are the request's options. Return a value to
     finish, raise `BadInput` to fail for good, anything else to be tried again. `transcribe` may yield each
     segment as it comes, and return the whole at its end: those who follow the job are sent them.
+
+    An engine for live sessions has `listen(self, batch: list[Speech]) -> list[Transcript]`, alone (stage
+    `listen`) or beside the method of another stage (`listens = true`). It is given utterances of several
+    sessions and returns one transcript for each, with times from the beginning of its samples; without
+    segments where nobody speaks. It runs in a thread of its own, while the other method may be at work on the
+    same object.
     """
 
     models: Models

@@ -78,4 +78,5 @@ def read(folder: Path) -> Manifest:
         raise BadManifest(f"{path}: {error}") from None
     if manifest.stage not in STAGES:
         raise BadManifest(f"{path}: stage {manifest.stage!r} is none of {', '.join(STAGES)}")
+    manifest.listens = manifest.listens or manifest.stage == "listen"
     return manifest

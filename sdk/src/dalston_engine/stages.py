@@ -23,4 +23,7 @@ STAGES = {stage.name: stage for stage in (
     Stage("align", ("audio", "transcript"), Transcript, 10),
     Stage("diarize", ("audio",), Diarization, 25),
     Stage("merge", ("parts",), Transcript, 1),
+    Stage("listen", ("batch",), list, 0),
 )}  # fmt: skip
+"""`listen` is no part of a job: given utterances of live sessions (`live.speech.Speech`), it returns a
+Transcript for each. An engine of another stage may have it besides, when its manifest says `listens`."""

@@ -224,6 +224,8 @@ class About(Struct, omit_defaults=True):
     """True when its words have their probabilities."""
     speakers: bool = False
     """True when it can tell by itself who speaks."""
+    listens: bool = False
+    """True when it hears live sessions, too; an engine of the stage `listen` always does."""
     fallback: bool = False
     """True when it is chosen only where no other engine of its stage has its weights on this machine."""
     gpu: str = "none"
