@@ -25,6 +25,7 @@ from dalston_engine.errors import DalstonError
 
 URL = "http://127.0.0.1:8765"
 PATH = "/v1/audio/transcriptions"
+SESSIONS = "/v1/realtime/sessions"
 _ID = re.compile("[0-9a-f]{1,64}")
 ENDED = {"completed", "failed", "cancelled"}
 FOLLOW_S = 0.4
@@ -190,6 +191,20 @@ class Client:
         """Remove a job with its recording and its transcript."""
         _read(await self._send("DELETE", _path(id)))
 
+    # Live sessions; `LiveClient` holds one
+
+    async def live_status(self) -> Any:
+        """How many live sessions there are, and how many more there could be."""
+        return await self.ask("/v1/realtime/status")
+
+    async def live_session(self, id: str) -> Any:
+        """A live session with what was said in it so far."""
+        return await self.ask(_path(id, SESSIONS))
+
+    async def delete_live_session(self, id: str) -> None:
+        """Remove what was kept of a live session."""
+        _read(await self._send("DELETE", _path(id, SESSIONS)))
+
     # The server
 
     async def engines(self) -> Any:
@@ -280,11 +295,12 @@ def _texts(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
 
 
-def _path(id: str) -> str:
-    """A job's path; raises ServerSaid for what can be no id, and would name another path."""
+def _path(id: str, path: str = PATH) -> str:
+    """The path of a job, or a session; raises ServerSaid for what can be no id, and would name another path."""
     if not _ID.fullmatch(id):
-        raise ServerSaid(f"There is no job {id[:40]}.", code="not_found", status=404)
-    return f"{PATH}/{id}"
+        what = "job" if path == PATH else "session"
+        raise ServerSaid(f"There is no {what} {id[:40]}.", code="not_found", status=404)
+    return f"{path}/{id}"
 
 
 def _read(answer: httpx2.Response) -> Any:
