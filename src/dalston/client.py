@@ -296,7 +296,7 @@ def _texts(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _path(id: str, path: str = PATH) -> str:
-    """The path of a job, or a session; raises ServerSaid for what can be no id, and would name another path."""
+    """Of a job or a session; raises ServerSaid for what can be no id, and would name another path."""
     if not _ID.fullmatch(id):
         what = "job" if path == PATH else "session"
         raise ServerSaid(f"There is no {what} {id[:40]}.", code="not_found", status=404)

@@ -72,7 +72,11 @@ class LiveClient:
     ) -> None:  # fmt: skip
         self._url, self._grace = url, grace
         self._headers = {"authorization": f"Bearer {api_key.strip()}"} if api_key.strip() else {}
-        self._query = {"encoding": encoding, "sample_rate": sample_rate} | query
+        self._query: dict[str, Any] = {
+            "encoding": encoding,
+            "sample_rate": sample_rate if encoding in SAMPLE_BYTES else None,
+        }
+        self._query |= query
         self._rate, self._unit = sample_rate, SAMPLE_BYTES.get(encoding, 0)
         """Bytes of a sample; 0: seconds of audio cannot be told in bytes."""
         self._kept, self._from = bytearray(), 0

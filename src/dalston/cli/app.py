@@ -30,6 +30,12 @@ Jobs = Annotated[list[str], typer.Argument(help="Job ids.", autocompletion=job_i
 Id = Annotated[str, typer.Argument(help="A job's id.", autocompletion=job_ids)]
 Data = Annotated[str | None, typer.Option(help="The data folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Lines = Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")]
+Live = Annotated[str, typer.Option("--model", help="fast, accurate, or a model's id.")]
+Language = Annotated[str | None, typer.Option(help="ISO 639-1; detected when absent.")]
+Words = Annotated[bool, typer.Option("--words", help="With the times of words.")]
+Partials = Annotated[bool, typer.Option(help="What is still being said, too.")]
+Record = Annotated[bool, typer.Option("--record", help="Keep the audio with the transcript.")]
 
 
 class Format(StrEnum):
@@ -92,6 +98,45 @@ def transcribe(
         asyncio.run(transcribe(files, wish, data))
     except asyncio.CancelledError:  # SIGTERM
         raise typer.Exit(143) from None
+
+
+@app.command()
+def stream(
+    file: Annotated[Path, typer.Argument(help="A recording, audio or video.", exists=True, dir_okay=False)],
+    speed: Annotated[
+        float | None,
+        typer.Option(min=0, help="1 as it was spoken, 0 at once; files that cannot be paced are."),
+    ] = None,
+    model: Live = "fast",
+    language: Language = None,
+    words: Words = False,
+    partials: Partials = True,
+    record: Record = False,
+    json: Lines = False,
+    data: Data = None,
+) -> None:
+    """Show what is heard of a recording as it is played into a live session."""
+    from dalston.cli.stream import Wish, stream
+
+    asyncio.run(stream(file, speed, Wish(model, language, partials, words, record, json), data))
+
+
+@app.command()
+def listen(
+    device: Annotated[str | None, typer.Option(help="A microphone's number, or a part of its name.")] = None,
+    model: Live = "fast",
+    language: Language = None,
+    words: Words = False,
+    partials: Partials = True,
+    record: Record = False,
+    json: Lines = False,
+    data: Data = None,
+) -> None:
+    """Show what is said into the microphone, until Ctrl-C."""
+    from dalston.cli.listen import listen
+    from dalston.cli.stream import Wish
+
+    asyncio.run(listen(device, Wish(model, language, partials, words, record, json), data))
 
 
 @app.command("eval")
