@@ -14,6 +14,7 @@ from dalston_engine.process import follow_parent, log_to_stderr
 from dalston import settings as settings_
 from dalston.gateway.app import create_app
 from dalston.gateway.connections import Connection
+from dalston.gateway.live import TEXT_BYTES
 from dalston.store.access_keys import AccessKeys
 
 
@@ -22,7 +23,9 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop serving."""
-        self.config.app.state.dalston.events.close()  # type: ignore[union-attr]
+        state = self.config.app.state  # type: ignore[union-attr]
+        state.dalston.events.close()
+        await state.live.close()
         await super().shutdown(sockets)
 
 
@@ -36,6 +39,11 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         http=Connection,
+        ws="websockets-sansio",
+        ws_max_size=TEXT_BYTES + 1024,
+        ws_per_message_deflate=False,
+        ws_ping_interval=20,
+        ws_ping_timeout=60,  # what answers a ping waits behind all that was sent before
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=5,

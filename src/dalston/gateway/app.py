@@ -26,6 +26,7 @@ from dalston.gateway import (
     events,
     fleet,
     keys,
+    live,
     metrics,
     models,
     numbered,
@@ -84,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
         fleet,
         events,
         metrics,
+        live,
     ):
         app.include_router(part.router)
     for kind in (

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 
 from dalston.gateway.access import Caller, Door
 from dalston.gateway.line import Line
+from dalston.realtime.sessions import Sessions
 from dalston.settings import Settings
 from dalston.store.client import Client, connect, wait_until_up
 from dalston.store.events import Events
@@ -50,11 +51,14 @@ async def opened(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     line = Line(redis, events, settings.max_jobs)
     app.state.dalston = State(settings, redis, files, jobs, events, Fleet(redis), line)
     app.state.door = Door(settings, redis)
-    watching = asyncio.create_task(events.run())
+    live = app.state.live = Sessions(redis, settings)
+    watching = [asyncio.create_task(events.run()), asyncio.create_task(live.run())]
     try:
         yield
     finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        await live.close()
+        for task in watching:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         await redis.aclose()

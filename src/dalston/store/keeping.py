@@ -67,7 +67,9 @@ def transcript(
 ) -> LiveTranscript:  # fmt: skip
     """What finals say together."""
     said = [final for final in finals if final.text]
-    words = [word for final in said for word in final.words or ()] if request.options.word_timestamps else None
+    words = (
+        [word for final in said for word in final.words or ()] if request.options.word_timestamps else None
+    )
     detected = next((final.language for final in said if final.language), None)
     return LiveTranscript(
         id,

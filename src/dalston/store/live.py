@@ -6,7 +6,6 @@ what an older one still does is refused.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -91,19 +90,32 @@ class Stale(Exception):
     """Somebody else has the session now."""
 
 
-async def allocate(
-    redis: Client, session: str, epoch: int, gateway: str, owner: str, facts: Facts, avoid: Iterable[str] = ()
-) -> Place:
+class Claim(Struct):
+    """Who wants a seat, and what for."""
+
+    session: str
+    gateway: str
+    attach: str
+    """Tells this claim from others' for the same attachment."""
+    owner: str
+    facts: Facts
+
+
+class Unknown(Exception):
+    """Redis has lost the session, or its latest attachment."""
+
+
+async def allocate(redis: Client, claim: Claim, epoch: int, avoid: Iterable[str] = ()) -> Place:
     """A seat for a session's attachment `epoch`; raises LiveFull, NoWorker or Stale."""
-    values = {
-        "session": session,
+    values: dict[str, str | int | None] = {
+        "session": claim.session,
         "epoch": epoch,
-        "attach": secrets.token_hex(8),
-        "gateway": gateway,
-        "owner": owner,
-        "facts": msgspec.json.encode(facts),
-        "models": " ".join(facts.models),
-        "language": facts.language,
+        "attach": claim.attach,
+        "gateway": claim.gateway,
+        "owner": claim.owner,
+        "facts": msgspec.json.encode(claim.facts).decode(),
+        "models": " ".join(claim.facts.models),
+        "language": claim.facts.language,
         "avoid": " ".join(avoid),
         "lease": LEASE_MS,
         "lost": LOST_MS,
@@ -129,18 +141,28 @@ async def hold(redis: Client, gateway: str, sessions: Iterable[tuple[str, int, f
 
 
 async def append(redis: Client, session: str, epoch: int, final: FinalTranscript, audio: float) -> None:
-    """Log a final; raises Stale."""
-    values = {"session": session, "epoch": epoch, "seq": final.seq, "audio": f"{audio:.3f}"}
-    word = await run(APPEND, redis, **values, final=msgspec.json.encode(final), ttl=KEPT_S)
+    """Log a final; raises Stale, or Unknown where Redis has lost the attachment."""
+    word = await run(
+        APPEND,
+        redis,
+        session=session,
+        epoch=epoch,
+        seq=final.seq,
+        audio=f"{audio:.3f}",
+        final=msgspec.json.encode(final).decode(),
+        ttl=KEPT_S,
+    )
     if word != "OK":
-        raise Stale
+        raise Unknown if word == "NONE" else Stale
 
 
 async def leave(redis: Client, session: str, epoch: int, state: str, cause: str = "") -> str:
     """Give the seat back; `cause`: of an end, what it counts as. Answers OK, NONE or STALE."""
     keep = ENDED_S if state == "ended" else KEPT_S
-    values = {"session": session, "epoch": epoch, "state": state, "cause": cause or "ended"}
-    return str(await run(LEAVE, redis, **values, keep=keep))
+    word = await run(
+        LEAVE, redis, session=session, epoch=epoch, state=state, cause=cause or "ended", keep=keep
+    )
+    return str(word)
 
 
 async def read(redis: Client, session: str) -> Stored | None:
@@ -193,7 +215,9 @@ async def workers(redis: Client) -> list[Worker]:
         answers = await pipe.execute()
     now = seconds + micros / 1e6
     pairs = zip(ids, answers[::2], answers[1::2], strict=True)
-    return sorted((_worker(id, told, seats, now) for id, told, seats in pairs if told), key=lambda one: one.id)
+    return sorted(
+        (_worker(id, told, seats, now) for id, told, seats in pairs if told), key=lambda one: one.id
+    )
 
 
 def _worker(id: str, told: dict[str, str], seats: int, now: float) -> Worker:

@@ -1,13 +1,13 @@
 -- args: gateway sessions lease ttl
 -- Keep the seats of a gateway's sessions, each told as `id,epoch,audio`: seconds of audio that are dealt with.
--- Answers those that it does not hold, each as `id,MOVED`, or `id,LOST` when Redis knows nothing of it.
+-- Answers those that it does not hold, each as `id,MOVED`, or `id,LOST` when Redis has lost it.
 local others = {}
 for _, one in ipairs(words(sessions)) do
   local session, epoch, audio = string.match(one, '^(%w+),(%d+),([%d.]+)$')
   local key = KEY.SESSION(session)
   local was = redis.call('HMGET', key, 'epoch', 'gateway', 'worker', 'state', 'audio')
   if was[1] ~= epoch or was[2] ~= gateway or was[4] ~= 'active' then
-    others[#others + 1] = session .. ',' .. (was[1] and 'MOVED' or 'LOST')
+    others[#others + 1] = session .. ',' .. (tonumber(was[1] or 0) < tonumber(epoch) and 'LOST' or 'MOVED')
   else
     if tonumber(audio) > tonumber(was[5] or 0) then redis.call('HSET', key, 'audio', audio) end
     redis.call('HSET', key, 'held_at', stamp)
