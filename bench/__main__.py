@@ -7,7 +7,21 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-from bench import cold, dialect, health, long, memory, observe, parts, size, speakers, speed, throughput
+from bench import (
+    clips,
+    cold,
+    dialect,
+    diarizer,
+    health,
+    long,
+    memory,
+    observe,
+    parts,
+    size,
+    speakers,
+    speed,
+    throughput,
+)
 from bench.figure import Figure, table
 from bench.server import ROOT
 
@@ -18,6 +32,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "long": long.run,
     "parts": parts.run,
     "speakers": speakers.run,
+    "clips": clips.run,
+    "diarizer": diarizer.run,
     "cold": cold.run,
     "memory": memory.run,
     "health": health.run,

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import subprocess
+import wave
 from pathlib import Path
 
 from bench.server import ROOT
+from dalston.evaluation.recordings import MANIFEST, Recording, read
 from dalston.local import environments
 
-CLIP = ROOT.parent / "shared" / "data" / "clips" / "jfk.flac"
+DATA = ROOT.parent / "shared" / "data"
+CLIP = DATA / "clips" / "jfk.flac"
 CLIP_S, LONG_S = 11, 600
+
+
+def known() -> list[Recording]:
+    """Recordings with their truth, if they lie beside the project."""
+    return read(DATA) if (DATA / MANIFEST).exists() else []
+
+
+def seconds(prepared: Path) -> float:
+    """How long a prepared WAV is."""
+    with wave.open(str(prepared), "rb") as wav:
+        return wav.getnframes() / wav.getframerate()
 
 
 def clip(folder: Path) -> Path:
