@@ -1,4 +1,8 @@
-"""Connections that do not wait for ever: uvicorn alone keeps one open until its client sends a request."""
+"""Connections as uvicorn alone does not have them.
+
+One that sends no request is closed in time. A WebSocket tells a connection that was lost from one that was
+closed, and may be refused without a word in the log.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,10 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+LOST = 1006
+"""The code of a connection that ended without a close frame."""
 HEAD_S = 10
 """Seconds within which a request's line and headers must have come, all of them."""
 
@@ -46,3 +53,17 @@ class Connection(H11Protocol):
         self._overdue = None
         if self.conn.their_state is h11.IDLE:
             self.transport.close()
+
+
+class Socket(WebSocketsSansIOProtocol):
+    """A WebSocket connection."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.conn.close_rcvd is None:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": LOST})
+        super().connection_lost(exc)
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # refused, which completes it as well

@@ -33,6 +33,8 @@ TEXT_BYTES, BINARY_BYTES = 16 * 2**20, 2**20
 """The longest messages."""
 STALLED_S = 30.0
 """Whoever takes nothing of what is sent for so long is gone."""
+HUNG_UP = {1000, 1001, 1005}
+"""The codes of clients that are done; one that is lost may come back."""
 CLOSES = {"taken": (1008, "The session was taken up elsewhere."), "restart": (1012, "The server restarts."),
           "stalled": (1008, "Nothing was read for too long."), "broken": (1011, "")}  # fmt: skip
 """How connections are closed that do not end with their session."""
@@ -173,10 +175,14 @@ class Conversation:
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
+                if message.get("code") in HUNG_UP and self._session is not None:
+                    self._session.end()
                 return
             binary = message.get("bytes")
             content: str | bytes = (message.get("text") or "") if binary is None else binary
             if len(content) > (TEXT_BYTES if isinstance(content, str) else BINARY_BYTES):
+                if self._session is not None:
+                    self._session.end()
                 await self._line.close(1009, "The message is too long.")
             try:
                 async with _known_errors():
