@@ -13,6 +13,9 @@ from bench import (
     dialect,
     diarizer,
     health,
+    live,
+    live_density,
+    live_idle,
     long,
     memory,
     observe,
@@ -40,6 +43,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "observe": observe.run,
     "throughput": throughput.run,
     "dialect": dialect.run,
+    "live": live.run,
+    "live_density": live_density.run,
+    "live_idle": live_idle.run,
     "sdk": size.run,
 }
 RESULTS = ROOT / "bench" / "results" / "latest.md"

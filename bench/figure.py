@@ -8,7 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-DIGITS = {"ms": 1, "s": 2, "MB": 1, "%": 2, "x": 3, "lines": 0, "parts": 0, "tasks/s": 0, "kB": 2, "s/s": 3}
+DIGITS = {
+    "ms": 1,
+    "s": 2,
+    "MB": 1,
+    "%": 2,
+    "x": 3,
+    "lines": 0,
+    "parts": 0,
+    "tasks/s": 0,
+    "kB": 2,
+    "s/s": 3,
+    "sessions": 0,
+}
 """Decimals shown of each unit."""
 
 
