@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import dalston_engine
+import msgspec
 import typer.main
 from dalston_engine import keys
 from dalston_engine.errors import DalstonError
@@ -24,6 +25,7 @@ from dalston.dialects.elevenlabs import ELEVENLABS
 from dalston.dialects.openai import OPENAI, TRANSLATIONS
 from dalston.docstrings import of_constants, of_fields
 from dalston.gateway.app import create_app
+from dalston.gateway.asyncapi import document
 from dalston.gateway.metrics import families
 from dalston.settings import PREFIX, Settings
 
@@ -37,7 +39,10 @@ def pages() -> dict[str, str]:
     made = {"cli": cli(), "settings": settings(), "rest": rest(), "redis-keys": redis_keys(),
             "errors": errors(), "metrics": metrics(), "sdk": sdk(),
             "compatibility": compatibility()}  # fmt: skip
-    return {f"{name}.md": f"{NOTE}\n\n" + "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
+    texts = {f"{name}.md": f"{NOTE}\n\n" + "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
+    return texts | {
+        "live.asyncapi.json": msgspec.json.format(msgspec.json.encode(document())).decode() + "\n"
+    }
 
 
 def table(columns: str, rows: Iterator[list[str]] | list[list[str]]) -> Iterator[str]:
