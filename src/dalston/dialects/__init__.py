@@ -25,14 +25,18 @@ _PATHS = {
     "/v1/single-use-token": ELEVENLABS,
     "/v1/workspace": ELEVENLABS,
     "/v1/audio/translations": TRANSLATIONS,
+    "/v1/realtime/client_secrets": OPENAI,
+    "/v1/realtime/transcription_sessions": OPENAI,
 }
+LIVE_PATH = "/v1/realtime"
+"""Where OpenAI's live sessions are; what is below is mostly native."""
 
 
 def spoken(path: str, headers: Mapping[str, str]) -> Dialect | None:
     """The dialect of a request, as far as its head tells; None: native."""
     if headers.get("x-dalston-api") == "native":
         return None
-    if path == SHARED_PATH:
+    if path in (SHARED_PATH, LIVE_PATH):
         return SHARED
     if path.startswith("/v1/models"):
         return ELEVENLABS if "xi-api-key" in headers or "x-fern-sdk-name" in headers else OPENAI

@@ -20,10 +20,12 @@ from dalston.errors import Forbidden, Limited, Unauthorized
 from dalston.settings import Settings
 from dalston.store.access_keys import MARK, SCOPES, AccessKeys, Limits
 from dalston.store.client import Client
-from dalston.store.tokens import spend
+from dalston.store.tokens import EPHEMERAL, spend
 
 OPEN = {"/health", "/ready"}
 """What anybody may ask."""
+OFFERED = "openai-insecure-api-key."
+"""How a browser's WebSocket, which sends no headers, brings a key: among the subprotocols that it offers."""
 FAILURES, WINDOW_S, REMEMBERED = 10, 60.0, 10_000
 """How many failures an address may have in how long, and of how many addresses they are counted."""
 
@@ -37,16 +39,24 @@ class Caller(Struct, frozen=True):
     key: str = ""
     """The id of the access key; empty for none."""
     limits: Limits = Limits()
+    token: bool = False
+    """Whether he came with a token, which opens less than a key and makes no others."""
 
     @property
     def sees(self) -> str | None:
         """Whose jobs he sees; None: everybody's."""
         return None if "admin" in self.scopes else self.owner
 
-    def require(self, scope: str) -> None:
-        """Raise Forbidden unless he has this scope, or is an admin."""
-        if not {scope, "admin"} & self.scopes:
-            raise Forbidden(f"This key may not do this: it lacks the scope {scope}.")
+    def require(self, *scopes: str) -> None:
+        """Raise Forbidden unless he has one of these scopes, or is an admin."""
+        if not {*scopes, "admin"} & self.scopes:
+            raise Forbidden(f"This key may not do this: it lacks the scope {' or '.join(scopes)}.")
+
+    def may_issue(self, *scopes: str) -> None:
+        """Raise Forbidden unless he may make tokens with one of these scopes."""
+        self.require(*scopes)
+        if self.token:
+            raise Forbidden("A token makes no tokens: use a key.")
 
     @staticmethod
     def of(request: HTTPConnection) -> Caller:
@@ -71,7 +81,8 @@ class Door:
     async def caller(self, request: HTTPConnection) -> Caller:
         """Who sends the request; raises Unauthorized, or Limited after too many failures."""
         address = request.client.host if request.client else ""
-        token, secret = request.query_params.get("token"), _secret(request)
+        secret = secret_of(request)
+        token = secret if secret.startswith(EPHEMERAL) else request.query_params.get("token")
         ours = secret.startswith(MARK)  # official clients send something in any case
         if not token and not ours and not self.settings.keyed:
             return LOCAL
@@ -90,7 +101,7 @@ class Door:
 
     async def _by_token(self, secret: str) -> Caller | None:
         found = await spend(self.redis, secret)
-        return Caller(found.owner, frozenset(found.scopes), found.key, found.limits) if found else None
+        return Caller(found.owner, frozenset(found.scopes), found.key, found.limits, True) if found else None
 
 
 class Failures:
@@ -122,21 +133,26 @@ async def authenticated(request: HTTPConnection) -> None:
         request.scope["caller"] = await door.caller(request)
 
 
-def needs(scope: str) -> Callable[[HTTPConnection], Awaitable[None]]:
-    """A dependency: the caller has this scope, or is an admin; raises Forbidden."""
+def needs(*scopes: str) -> Callable[[HTTPConnection], Awaitable[None]]:
+    """A dependency: the caller has one of these scopes, or is an admin; raises Forbidden."""
 
     async def check(request: HTTPConnection) -> None:
-        Caller.of(request).require(scope)
+        Caller.of(request).require(*scopes)
 
     return check
 
 
 TRANSCRIBE, ADMINISTER = Depends(needs("transcribe")), Depends(needs("admin"))
+LIVE = ("realtime", "transcribe")
+"""The scopes of which one opens live sessions."""
 
 
-def _secret(request: HTTPConnection) -> str:
+def secret_of(request: HTTPConnection) -> str:
     """The key that a request carries, in whichever header; empty when there is none."""
     if given := request.headers.get("xi-api-key"):
         return given
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    return secret.strip() if kind.lower() == "bearer" else ""
+    if kind.lower() == "bearer":
+        return secret.strip()
+    offered = [one.strip() for one in request.headers.get("sec-websocket-protocol", "").split(",")]
+    return next((one.removeprefix(OFFERED) for one in offered if one.startswith(OFFERED)), "")

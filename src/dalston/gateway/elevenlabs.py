@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from dalston.dialects.elevenlabs import ELEVENLABS
 from dalston.dialects.elevenlabs.form import TOKENS
 from dalston.errors import BadField, NotFound
-from dalston.gateway.access import TRANSCRIBE, Caller
+from dalston.gateway.access import LIVE, TRANSCRIBE, Caller
 from dalston.gateway.intake import ended, received
 from dalston.gateway.openapi import told_by, vendor
 from dalston.gateway.speaking import answered, sent, taken, told
@@ -20,6 +20,7 @@ from dalston.request import TranscribeRequest
 from dalston.store.tokens import Token, issue
 
 router = APIRouter(tags=["elevenlabs"], dependencies=[TRANSCRIBE])
+tokens = APIRouter(tags=["elevenlabs"])
 PATH = "/v1/speech-to-text"
 
 
@@ -63,7 +64,7 @@ async def delete(request: Request, transcription_id: str) -> dict[str, Any]:
     return {"status": "ok"}
 
 
-@router.post(
+@tokens.post(
     "/v1/single-use-token/{kind}",
     summary="Make a single-use token as ElevenLabs does",
     responses=told_by(ELEVENLABS, "The token", {"token": "sutkn_…"}),
@@ -75,6 +76,6 @@ async def make_token(request: Request, kind: str) -> dict[str, str]:
         raise BadField(
             "type", f"The type is one of {', '.join(TOKENS)}.", code="unsupported_token", status=400
         )
-    caller.require(TOKENS[kind])
+    caller.may_issue(*(LIVE if TOKENS[kind] == "realtime" else [TOKENS[kind]]))
     token = Token(caller.owner, [TOKENS[kind]], caller.key, caller.limits)
     return {"token": await issue(state.redis, token)}

@@ -18,9 +18,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from dalston.dialects import spoken
 from dalston.dialects.native_live import NativeTalk
 from dalston.errors import BadRequest, Forbidden, Limited, Unauthorized, Unavailable
-from dalston.gateway.access import Caller, Door
+from dalston.gateway.access import LIVE, Caller, Door
 from dalston.gateway.native import error_json
 from dalston.live import Action, Audio, Begin, Clear, Configure, End, Flush, Hang, Resume, Say, Talk, Trouble
 from dalston.realtime.outbox import Outbox
@@ -88,15 +89,22 @@ class Line:
             headers = {"retry-after": str(math.ceil(error.retry_after))} if isinstance(error, Limited) else {}
             if isinstance(error, Unauthorized):
                 headers["www-authenticate"] = "Bearer"
-            told = Response(error_json(error), error.status, headers, "application/json")
             self.closed = True
-            await self._websocket.send_denial_response(told)
+            await self._websocket.send_denial_response(self._denial(error, headers))
             return
         await self.accept()
         with contextlib.suppress(Gone):
             await self.say(self._talk.failed(error))
             busy = error.retryable or error.status in (429, 503)
             await self.close(1013 if busy else 1011 if error.status >= 500 else 1008)
+
+    def _denial(self, error: DalstonError, headers: dict[str, str]) -> Response:
+        """An error as the handshake's answer, in the client's dialect."""
+        path, request = self._websocket.url.path, self._websocket.scope.get("request_id", "")
+        if dialect := spoken(path, self._websocket.headers):
+            answer = dialect.error(error, request)
+            return Response(answer.content, answer.status, answer.headers | headers, answer.type)
+        return Response(error_json(error), error.status, headers, "application/json")
 
     async def say(self, messages: Iterable[str | Hang]) -> None:
         """Send messages; raises Gone after a `Hang`, or when nobody reads."""
@@ -209,6 +217,7 @@ class Conversation:
             case Begin() | Resume():
                 await self._take(action)
             case Say():
+                await self._line.accept()
                 await self._line.say([action.message])
             case Hang():
                 if self._session is not None:
@@ -243,12 +252,17 @@ class Conversation:
                 session.end()
 
 
+def fields(websocket: WebSocket) -> dict[str, list[str]]:
+    """The query: every field with its texts in order."""
+    return {name: websocket.query_params.getlist(name) for name in websocket.query_params}
+
+
 async def _let_in(websocket: WebSocket) -> Caller:
     """Who it is that connects; raises Unauthorized, Forbidden, Limited."""
     door: Door = websocket.app.state.door
     _refuse_pages(websocket, door.settings)
     caller = await door.caller(websocket)
-    caller.require("transcribe")
+    caller.require(*LIVE)
     return caller
 
 

@@ -69,7 +69,7 @@ class LiveTalk:
         self.protocol = PROTOCOL if PROTOCOL in offered else None
         self.accepting = self.protocol is not None
         self.beta = "realtime=v1" in headers.get("openai-beta", "") or BETA in offered
-        self.names, self.id = names, _id("sess")
+        self.names, self.id = names, new_id("sess")
         self.settings = Settings().updated(_preset(query) if preset is None else preset)
         self.sound: Sound | None = None
         self.open, self.waiting = Item(), deque[Item]()
@@ -160,7 +160,7 @@ class LiveTalk:
                 code="input_audio_buffer_commit_empty",
             )
         item = self.open
-        item.flush, item.until, item.seconds, self.fresh = _id("flush"), self.audio, self.fresh, 0.0
+        item.flush, item.until, item.seconds, self.fresh = new_id("flush"), self.audio, self.fresh, 0.0
         yield Flush(item.flush)
         for one in self._committed(item):
             yield Say(one)
@@ -298,7 +298,7 @@ def _transcription(name: str, item: Item, **fields: Any) -> str:
 
 
 def _event(type: str, **fields: Any) -> str:
-    return msgspec.json.encode({"event_id": _id("event"), "type": type, **fields}).decode()
+    return msgspec.json.encode({"event_id": new_id("event"), "type": type, **fields}).decode()
 
 
 def _error(error: DalstonError, event: str | None = None) -> str:
@@ -314,7 +314,8 @@ def _close(status: int) -> int:
     return 1013 if status in (429, 503) else 1011 if status >= 500 else 1008
 
 
-def _id(kind: str) -> str:
+def new_id(kind: str) -> str:
+    """An id as the vendor's look."""
     return f"{kind}_{secrets.token_hex(10)}"
 
 

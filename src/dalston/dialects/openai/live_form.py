@@ -148,6 +148,19 @@ class Session(Struct, kw_only=True, forbid_unknown_fields=True):
     include: Include = UNSET
 
 
+class Expiry(Struct, forbid_unknown_fields=True):
+    """How long an ephemeral key is good."""
+
+    anchor: Literal["created_at"] = "created_at"
+    seconds: Annotated[int, Meta(ge=10, le=7200)] = 600
+
+
+class Secret(Struct, forbid_unknown_fields=True):
+    """An ephemeral key as the beta asks for it."""
+
+    expires_at: Expiry = msgspec.field(default_factory=Expiry)
+
+
 class BetaSession(Struct, kw_only=True, forbid_unknown_fields=True):
     """A session's settings as they were sent in the beta."""
 
@@ -157,14 +170,14 @@ class BetaSession(Struct, kw_only=True, forbid_unknown_fields=True):
     input_audio_noise_reduction: dict[str, Any] | UnsetType | None = UNSET
     include: Include = UNSET
     modalities: list[str] | UnsetType | None = UNSET
-    client_secret: Any = UNSET
+    client_secret: Secret | UnsetType | None = UNSET
 
 
 def read(told: Any, beta: bool = False) -> dict[str, Any]:
     """The fields that an update gives, by their plain names; raises BadRequest."""
     try:
         if beta:
-            return _of_beta(msgspec.convert(told, BetaSession))
+            return of_beta(msgspec.convert(told, BetaSession))
         session = msgspec.convert(told, Session)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
@@ -173,7 +186,8 @@ def read(told: Any, beta: bool = False) -> dict[str, Any]:
     return _checked({} if sound is UNSET else msgspec.to_builtins(sound), session.include)
 
 
-def _of_beta(session: BetaSession) -> dict[str, Any]:
+def of_beta(session: BetaSession) -> dict[str, Any]:
+    """The same fields of the beta's shape; raises BadField."""
     given = msgspec.to_builtins(session)
     names = {
         "input_audio_transcription": "transcription",
@@ -312,3 +326,6 @@ def _vad(turns: dict[str, Any] | None) -> dict[str, Any]:
         "vad_padding_ms": turns["prefix_padding_ms"],
         "vad_silence_ms": turns["silence_duration_ms"],
     }
+
+
+EXAMPLE, BETA_EXAMPLE = Settings().told("sess_…"), Settings().told_beta("sess_…")
