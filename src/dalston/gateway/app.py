@@ -21,7 +21,9 @@ import dalston
 from dalston.dialects import spoken
 from dalston.errors import BadRequest, Limited, Unauthorized, Unavailable
 from dalston.gateway import (
+    asyncapi,
     elevenlabs,
+    elevenlabs_live,
     elevenlabs_webhooks,
     events,
     fleet,
@@ -31,6 +33,8 @@ from dalston.gateway import (
     models,
     numbered,
     openai,
+    openai_live,
+    realtime,
     transcriptions,
     webhooks,
 )
@@ -79,6 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
         elevenlabs,
         elevenlabs_webhooks,
         openai,
+        elevenlabs_live,
+        openai_live,
         models,
         keys,
         webhooks,
@@ -86,8 +92,11 @@ def create_app(settings: Settings) -> FastAPI:
         events,
         metrics,
         live,
+        asyncapi,
+        realtime,
     ):
         app.include_router(part.router)
+    app.include_router(elevenlabs.tokens)
     for kind in (
         DalstonError,
         RequestValidationError,

@@ -68,7 +68,19 @@ FAILED = {
     "status": 500,
 }
 
+WORKER = {"id": "host-4711-91f3", "engine": "faster-whisper", "state": "ready",
+          "models": {"tiny.en": ["en"], "base": ["*"]}, "capacity": 12, "sessions": 3, "free": 9,
+          "seen_seconds_ago": 0.2, "load": {"busy": 0.21}}  # fmt: skip
+
 ALL: dict[str, Any] = {
+    "LiveStatus": {"workers": [WORKER], "capacity": 12, "sessions": 3, "free": 9,
+                   "totals": {"sessions": 40, "finals": 812, "moves": 1, "refused": 0, "ended": 36,
+                              "failed": 0, "vanished": 1}},
+    "LiveTranscript": {"id": ID, "state": "ended", "created_at": "2026-11-25T06:12:32.422Z",
+                       "model": "tiny.en", "text": "Good morning, everyone.",
+                       "segments": [{"start": 0.3, "end": 2.4, "text": "Good morning, everyone."}],
+                       "language": "en", "duration": 3.1, "cause": "ended",
+                       "finished_at": "2026-11-25T06:12:36.001Z"},
     "Job": JOB,
     "Jobs": {"jobs": [{name: JOB[name] for name in JOB if name not in TRANSCRIPT}],
              "next": f"1795587152422-{ID}"},

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dalston.gateway.access import ADMINISTER
 from dalston.gateway.examples import METRIC
 from dalston.gateway.openapi import plain
+from dalston.gateway.realtime import LiveStatus, status
 from dalston.gateway.state import State
 from dalston.store.client import Client
 from dalston.store.fleet import Engine, engines
@@ -41,6 +42,7 @@ def families() -> list[tuple[str, str, str, tuple[str, ...]]]:
         *_webhooks(0, 0, {}),
         *_queues([], {}),
         *_work([]),
+        *_live(LiveStatus([], 0, 0, 0, {})),
     ]
     labels: dict[str, Any] = {"dalston_http_request_seconds": own.labels}
     return [
@@ -67,6 +69,9 @@ class Metrics:
             self.labels,
             buckets=BUCKETS,
             registry=self.registry,
+        )
+        self.live = Gauge(
+            "dalston_live_connections", "Live sessions that this gateway looks after", registry=self.registry
         )
         self.waiting = Gauge(
             "dalston_callers_waiting", "Callers that wait to be let in", registry=self.registry
@@ -108,9 +113,11 @@ async def metrics(request: Request) -> Response:
     """Queues, engines, jobs and this gateway's answers in Prometheus' text format."""
     state, own = State.of(request), request.app.state.metrics
     own.waiting.set(len(state.line))
+    own.live.set(len(request.app.state.live))
     redis = state.redis
     everywhere = CollectorRegistry()
-    everywhere.register(_Gathered([*await _of_jobs(redis), *await _of_engines(redis)]))
+    live = _live(await status(redis))
+    everywhere.register(_Gathered([*await _of_jobs(redis), *await _of_engines(redis), *live]))
     content = generate_latest(own.registry) + generate_latest(everywhere)
     return Response(content, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -203,3 +210,23 @@ def _work(running: Sequence[Engine]) -> Iterator[Metric]:
             if done.get("audio"):
                 factor.add_metric(named, done["seconds"] / done["audio"])
     yield from (up, tasks, seconds, audio, factor)
+
+
+def _live(found: LiveStatus) -> Iterator[Metric]:
+    labels, done = ["engine", "worker"], found.totals
+    up = GaugeMetricFamily("dalston_live_workers", "Workers of live sessions, by state", labels=["state"])
+    for state in sorted({one.state for one in found.workers}):
+        up.add_metric([state], sum(one.state == state for one in found.workers))
+    room = GaugeMetricFamily("dalston_live_capacity", "Live sessions that a worker takes", labels=labels)
+    taken = GaugeMetricFamily("dalston_live_sessions", "Live sessions that a worker was given", labels=labels)
+    for one in found.workers:
+        room.add_metric([one.engine, one.id], one.capacity)
+        taken.add_metric([one.engine, one.id], one.sessions)
+    ends = CounterMetricFamily("dalston_live_ends", "Live sessions over, by how they ended", labels=["cause"])
+    for cause in ("ended", "failed", "vanished"):
+        ends.add_metric([cause], done.get(cause, 0))
+    yield from (up, room, taken, ends)
+    yield CounterMetricFamily("dalston_live_begun", "Live sessions begun", done.get("sessions", 0))
+    yield CounterMetricFamily("dalston_live_finals", "Utterances logged", done.get("finals", 0))
+    yield CounterMetricFamily("dalston_live_moves", "Sessions moved or taken up again", done.get("moves", 0))
+    yield CounterMetricFamily("dalston_live_refused", "Sessions refused: no room", done.get("refused", 0))

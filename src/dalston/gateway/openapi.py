@@ -24,17 +24,19 @@ from dalston.store.deliveries import Delivery
 from dalston.store.events import Change
 from dalston.store.fleet import Instance
 from dalston.store.jobs import Job, StageResult
+from dalston.store.keeping import LiveTranscript
 from dalston.store.letters import Letter
 from dalston.store.load import Load
 from dalston.store.webhooks import Webhook
 
 TYPES: tuple[type[Struct], ...] = (
     *(Job, Transcript, Media, StageResult, TranscribeRequest),
-    *(Card, Instance, Load, Letter, Change, AccessKey, Webhook, Delivery),
+    *(Card, Instance, Load, Letter, Change, AccessKey, Webhook, Delivery, LiveTranscript),
 )
 VENDORS = {"type": ["object", "array"], "description": "As the vendor documents it"}
 TAGS = [
     {"name": "transcriptions", "description": "Recordings in, transcripts out"},
+    {"name": "realtime", "description": "Live sessions: who hears them, and what was said"},
     {"name": "elevenlabs", "description": "ElevenLabs' API"},
     {"name": "openai", "description": "OpenAI's API"},
     {"name": "models", "description": "Names of models, in both vendors' shapes"},
@@ -73,7 +75,7 @@ def vendor(dialect: Dialect) -> dict[str, Any]:
     _, found = msgspec.json.schema_components([dialect.form], ref_template="#/components/schemas/{name}")
     form, told = found[dialect.form.__name__], of_fields(dialect.form)
     form["properties"] = {
-        name: _present(rule) | {"description": told[name]} for name, rule in form["properties"].items()
+        name: present(rule) | {"description": told[name]} for name, rule in form["properties"].items()
     }
     form["properties"]["file"] = {"type": "string", "format": "binary", "description": "Audio or video"}
     body = {"content": {"multipart/form-data": {"schema": form}}}
@@ -102,7 +104,7 @@ def export_parameters() -> list[dict[str, Any]]:
     rules = msgspec.json.schema(ExportOptions)["$defs"]["ExportOptions"]["properties"]
     told = of_fields(ExportOptions)
     return [
-        {"name": name, "in": "query", "required": False, "description": told[name], "schema": _present(rule)}
+        {"name": name, "in": "query", "required": False, "description": told[name], "schema": present(rule)}
         for name, rule in rules.items()
     ]
 
@@ -131,11 +133,11 @@ def describe(app: FastAPI) -> None:
 def schemas() -> dict[str, Any]:
     """Every schema by its name."""
     _, found = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
-    known = {kind.__name__: kind for kind in _reached(TYPES)}
+    known = {kind.__name__: kind for kind in reached(TYPES)}
     for name, schema in found.items():
         told = of_fields(known[name]) if name in known else {}
         for field, rule in list(schema.get("properties", {}).items()):
-            rule = _present(rule)
+            rule = present(rule)
             if field in TIMES:
                 rule = {"type": "string", "format": "date-time"}
             schema["properties"][field] = rule | ({"description": told[field]} if field in told else {})
@@ -151,10 +153,25 @@ def schemas() -> dict[str, Any]:
     webhook = found.pop("Webhook")
     webhook["properties"].pop("secret")
     webhook["required"] = [name for name in webhook["required"] if name != "secret"]
+    found["LiveTranscript"]["properties"].pop("owner")
+    found["LiveTranscript"]["required"].remove("owner")
     engine = found.pop("Card")
     engine["properties"]["instances"] = _list("Instance")
     found["Load"]["properties"]["capacity"] = {"type": "integer", "description": "Tasks worked on at once"}
     return found | {
+        "LiveStatus": _object(
+            workers={"type": "array", "items": _object(
+                id={"type": "string"}, engine={"type": "string"}, state={"type": "string"},
+                models={"type": "object", "description": "Those it has, with the languages they know"},
+                **{name: {"type": "integer"} for name in ("capacity", "sessions", "free")},
+                seen_seconds_ago={"type": "number"},
+                load={"type": "object", "description": "What it measures of itself"},
+            )},
+            capacity={"type": "integer", "description": "Sessions that all ready workers take"},
+            sessions={"type": "integer", "description": "Sessions that workers have been given"},
+            free={"type": "integer", "description": "Sessions that could begin, but for a reserve"},
+            totals={"type": "object", "description": "Counters since the server's first session"},
+        ),
         "Engine": engine,
         "Jobs": _object(jobs=_list("Job"), next={"type": "string", "description": "`after` of what follows"}),
         "Stage": _object(id={"type": "string"}, tasks=_list("StageResult")),
@@ -176,7 +193,7 @@ def schemas() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reached(types: tuple[type, ...]) -> set[type]:
+def reached(types: tuple[type, ...]) -> set[type]:
     """The struct types that these are made of, themselves included."""
     found: set[type] = set()
     waiting: list[Any] = list(types)
@@ -189,7 +206,7 @@ def _reached(types: tuple[type, ...]) -> set[type]:
     return found
 
 
-def _present(rule: dict[str, Any]) -> dict[str, Any]:
+def present(rule: dict[str, Any]) -> dict[str, Any]:
     """A field's schema without null: what is not known is absent."""
     choices = [one for one in rule.get("anyOf", []) if one != {"type": "null"}]
     return choices[0] if len(choices) == 1 else rule

@@ -19,6 +19,7 @@ from dalston_engine.types import Media
 from redis.exceptions import ResponseError
 
 from dalston.orchestrator.growth import grown
+from dalston.orchestrator.leftovers import Leftovers
 from dalston.orchestrator.notices import Notices
 from dalston.orchestrator.upkeep import LEASE_MS, Upkeep, replan
 from dalston.store.client import BLOCK_MS, Client, end_if_cancelled
@@ -36,10 +37,12 @@ class Orchestrator:
     """One orchestrator at work."""
 
     def __init__(
-        self, redis: Client, files: Files, jobs: Jobs, absent_s: int, notices: Notices | None = None
-    ) -> None:
+        self, redis: Client, files: Files, jobs: Jobs, absent_s: int, notices: Notices | None = None,
+        leftovers: Leftovers | None = None,
+    ) -> None:  # fmt: skip
         self.redis, self.files, self.jobs, self.notices = redis, files, jobs, notices
         self.upkeep = Upkeep(redis, files, jobs, absent_s)
+        self.leftovers = leftovers
         self.name = secrets.token_hex(4)
 
     async def run(self) -> None:
@@ -52,6 +55,8 @@ class Orchestrator:
             loops.create_task(self._patiently(self.upkeep.make_space))
             if self.notices is not None:
                 loops.create_task(self._patiently(self.notices.deliver))
+            if self.leftovers is not None:
+                loops.create_task(self._patiently(self.leftovers.look_after))
 
     async def grow(self, job: str, task: str) -> None:
         """Put a settled task's findings into its job's plan. Idempotent."""

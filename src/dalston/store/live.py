@@ -195,6 +195,11 @@ async def forget(redis: Client, session: str) -> None:
     await redis.unlink(keys.SESSION(session=session), keys.SESSION_LOG(session=session))
 
 
+async def strike(redis: Client, session: str) -> None:
+    """Strike a session off the list whose keys are gone."""
+    await redis.zrem(keys.SESSIONS(), session)
+
+
 async def left_alone(redis: Client, seconds: float) -> list[str]:
     """Sessions that have not ended and that no gateway has held for so long."""
     now, _ = await redis.time()
