@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,14 +15,14 @@ from dalston_engine.live import protocol
 from dalston_engine.live.protocol import Options
 
 from dalston import live
-from dalston.errors import Conflict, LiveFull, NotFound, NoWorker
+from dalston.errors import LiveFull, NotFound, NoWorker
 from dalston.live import Event, FinalTranscript, LiveRequest, SessionEnded
 from dalston.realtime.outbox import Outbox
 from dalston.realtime.sessions import Sessions
 from dalston.settings import Settings
 from dalston.store import live as store
 from dalston.store.client import connect
-from tests.contract.listener import Listener, listening, spoken
+from tests.contract.listener import listening, spoken
 from tests.waiting import soon
 
 pytestmark = pytest.mark.anyio
@@ -86,7 +87,7 @@ class Client:
     def ordered(self) -> bool:
         """Whether every event has a higher number than the one before."""
         numbers = [event.seq for event in self.events]
-        return all(one < other for one, other in zip(numbers, numbers[1:], strict=False))
+        return all(one < other for one, other in itertools.pairwise(numbers))
 
 
 async def test_what_is_said_is_told_and_kept(valkey: str, client: Any, tmp_path: Path) -> None:
@@ -138,3 +139,313 @@ async def test_a_lost_worker_costs_no_word(valkey: str, client: Any, tmp_path: P
         assert (again.epoch, again.start, again.heard, again.previous) == (2, 1.5, 2.0, "w1 w2")
         assert took < (1 if how == "killed" else 3)
         first.thaw()
+
+
+async def test_a_flush_that_nobody_answered_is_asked_again(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client) as one, gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(REQUEST, "local")
+        heard = Client(outbox)
+        await session.audio(spoken(1, 2, seconds=1) + spoken(3, seconds=0.5))
+        await heard.until(lambda: heard.texts == ["w1", "w2"])
+        one.freeze()
+        session.ask(protocol.Flush("f"))
+        await session.audio(spoken(4, 4))
+        session.end()
+        async with listening(client, "two"):
+            await heard.ended()
+        assert heard.texts == ["w1", "w2", "w3", "w4", "w4", "w4"]
+        flushes = [n for n, event in enumerate(heard.events) if isinstance(event, live.Flushed)]
+        assert [event.text for event in heard.events[: flushes[0]] if isinstance(event, FinalTranscript)] == [
+            "w1", "w2", "w3"]  # fmt: skip
+        assert len(flushes) == 1
+        one.thaw()
+
+
+async def test_a_session_waits_for_a_worker_to_come(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with gateway(valkey, tmp_path) as sessions:
+        async with listening(client) as one:
+            session, outbox = await sessions.begin(REQUEST, "local")
+            heard = Client(outbox)
+            await session.audio(spoken(1))
+            await heard.until(lambda: heard.texts == ["w1"])
+            one.kill()
+            await session.audio(spoken(2))
+        async with listening(client, "two"):
+            await heard.until(lambda: heard.texts == ["w1", "w2"])
+            session.end()
+            await heard.ended()
+
+
+async def test_a_session_that_no_worker_comes_for_fails_and_is_kept(
+    valkey: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dalston.realtime.session.WAIT_S", 0.5)
+    async with gateway(valkey, tmp_path) as sessions:
+        async with listening(client):
+            session, outbox = await sessions.begin(REQUEST, "local")
+            heard = Client(outbox)
+            await session.audio(spoken(1, 2))
+            await heard.until(lambda: heard.texts == ["w1", "w2"])
+        await heard.ended()
+        (trouble,) = heard.of(live.Trouble)
+        assert (trouble.fatal, trouble.status) == (True, 503)
+        kept = sessions.keeping.read(session.id)
+        assert kept is not None
+        assert (kept.text, kept.cause) == ("w1 w2", "failed")
+
+
+async def test_audio_that_breaks_every_worker_fails_its_session(
+    valkey: str, client: Any, tmp_path: Path
+) -> None:
+    async with listening(client) as one, gateway(valkey, tmp_path) as sessions:
+        one.fails_on = 3
+        session, outbox = await sessions.begin(REQUEST, "local")
+        heard = Client(outbox)
+        await session.audio(spoken(1, 2, 3))
+        await heard.ended()
+        assert heard.texts == ["w1", "w2"]
+        assert [event.code for event in heard.of(live.Trouble)] == ["worker_lost"]
+        assert len(one.opened) > 2
+        one.retryable = False
+        session, outbox = await sessions.begin(REQUEST, "local")
+        heard, opened = Client(outbox), len(one.opened)
+        await session.audio(spoken(3))
+        await heard.ended()
+        assert [event.code for event in heard.of(live.Trouble)] == ["engine_error"]
+        assert len(one.opened) == opened
+
+
+async def test_a_client_comes_back_to_its_gateway(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client), gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(REQUEST, "local")
+        first = Client(outbox)
+        await session.audio(spoken(1, 2) + spoken(3, seconds=0.5))
+        await first.until(lambda: first.texts == ["w1", "w2"])
+        seen = first.of(FinalTranscript)[0].seq
+        session.part(outbox)
+        await session.audio(b"")
+        again, outbox = await sessions.resume(session.id, seen, "local")
+        assert again is session
+        second = Client(outbox)
+        await session.audio(spoken(3, seconds=0.5))
+        session.end()
+        await second.ended()
+        assert second.texts == ["w2", "w3"]
+        started = second.events[0]
+        assert isinstance(started, live.SessionStarted)
+        assert (started.resumed, started.audio) == (True, 2.5)
+        assert second.ordered()
+        with pytest.raises(NotFound):
+            await sessions.resume(session.id, 0, "somebody else")
+
+
+async def test_a_client_comes_back_to_another_gateway(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client), gateway(valkey, tmp_path) as one, gateway(valkey, tmp_path) as two:
+        session, outbox = await one.begin(REQUEST, "local")
+        first = Client(outbox)
+        await session.audio(spoken(1, 2) + spoken(3, seconds=0.5))
+        await first.until(lambda: first.texts == ["w1", "w2"])
+        again, outbox = await two.resume(session.id, first.of(FinalTranscript)[0].seq, "local")
+        assert again is not None
+        second = Client(outbox)
+        started = await second.until(lambda: second.of(live.SessionStarted))
+        assert started[0].audio == 2.0
+        await soon(lambda: session.over, 5)
+        assert first.outbox.reason == "taken"
+        await again.audio(spoken(3, 4))
+        again.end()
+        await second.ended()
+        assert second.texts == ["w2", "w3", "w4"]
+        assert second.ordered()
+        kept = two.keeping.read(session.id)
+        assert kept is not None
+        assert kept.text == "w1 w2 w3 w4"
+
+
+async def test_what_an_older_attachment_says_is_dropped(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client), gateway(valkey, tmp_path) as one, gateway(valkey, tmp_path) as two:
+        session, outbox = await one.begin(REQUEST, "local")
+        first = Client(outbox)
+        again, outbox = await two.resume(session.id, 0, "local")
+        second = Client(outbox)
+        await session.audio(spoken(9))
+        await soon(lambda: session.over, 5)
+        assert first.texts == []
+        assert again is not None
+        await again.audio(spoken(1))
+        again.end()
+        await second.ended()
+        assert second.texts == ["w1"]
+        assert await store.finals(client, session.id) == second.of(FinalTranscript)
+
+
+async def test_a_gateway_that_ends_leaves_its_sessions_to_others(
+    valkey: str, client: Any, tmp_path: Path
+) -> None:
+    async with listening(client) as worker, gateway(valkey, tmp_path) as two:
+        async with gateway(valkey, tmp_path) as one:
+            session, outbox = await one.begin(REQUEST, "local")
+            other, _ = await one.begin(LiveRequest(), "local")
+            first = Client(outbox)
+            await session.audio(spoken(1))
+            await other.audio(spoken(7))
+            await first.until(lambda: first.texts == ["w1"])
+        assert first.outbox.reason == "restart"
+        await soon(lambda: not worker.attachments)
+        kept = two.keeping.read(other.id)
+        assert kept is not None
+        assert kept.text == "w7"
+        again, outbox = await two.resume(session.id, 0, "local")
+        assert again is not None
+        second = Client(outbox)
+        await again.audio(spoken(2))
+        again.end()
+        await second.ended()
+        assert second.texts == ["w1", "w2"]
+
+
+async def test_who_missed_the_end_is_told_it(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client), gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(REQUEST, "local")
+        first = Client(outbox)
+        await session.audio(spoken(1, 2))
+        session.end()
+        await first.ended()
+        await soon(lambda: not len(sessions))
+        gone, outbox = await sessions.resume(session.id, 0, "local")
+        assert gone is None
+        second = Client(outbox)
+        await second.ended()
+        assert second.texts == ["w1", "w2"]
+
+
+async def test_a_client_that_does_not_come_back_has_its_words_kept(
+    valkey: str, client: Any, tmp_path: Path
+) -> None:
+    async with listening(client), gateway(valkey, tmp_path, live_grace="0s") as sessions:
+        for request in (REQUEST, LiveRequest()):
+            session, outbox = await sessions.begin(request, "local")
+            await session.audio(spoken(1) + spoken(2, seconds=0.5))
+            session.part(outbox)
+            await session.wait()
+            kept = sessions.keeping.read(session.id)
+            assert kept is not None
+            assert (kept.text, kept.cause) == ("w1 w2", "vanished")
+
+
+async def test_a_full_fleet_says_so_at_once(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client, capacity=1), gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(LiveRequest(), "local")
+        began = time.monotonic()
+        with pytest.raises(LiveFull):
+            await sessions.begin(LiveRequest(), "local")
+        assert time.monotonic() - began < 0.5
+        session.end()
+        await Client(outbox).ended()
+        session, outbox = await sessions.begin(LiveRequest(), "local")
+        session.part(outbox)
+
+
+async def test_what_nobody_can_do_is_refused(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with gateway(valkey, tmp_path) as sessions:
+        with pytest.raises(NoWorker, match="No worker"):
+            await sessions.begin(LiveRequest(), "local")
+        async with listening(client):
+            with pytest.raises(NoWorker, match=r"tiny\.en"):
+                await sessions.begin(LiveRequest(model="nothing"), "local")
+            with pytest.raises(NoWorker, match="de"):
+                await sessions.begin(LiveRequest(options=Options(language="de")), "local")
+
+
+async def test_a_model_of_one_language_is_told_it(valkey: str, client: Any, tmp_path: Path) -> None:
+    models = {"tiny.en": ["en"], "base": ["*"]}
+    async with listening(client, models=models) as one, gateway(valkey, tmp_path) as sessions:
+        for model, asked, language in (("fast", "tiny.en", "en"), ("accurate", "base", None)):
+            session, outbox = await sessions.begin(LiveRequest(model=model), "local")
+            session.part(outbox)
+            assert (one.opened[-1].model, one.opened[-1].options.language) == (asked, language)
+        session, outbox = await sessions.begin(LiveRequest(options=Options(language="de")), "local")
+        session.part(outbox)
+        assert one.opened[-1].model == "base"
+
+
+async def test_nothing_stays_of_what_is_not_to_be_kept(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client), gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(LiveRequest(keep=False), "local")
+        await session.audio(spoken(1))
+        session.end()
+        heard = Client(outbox)
+        await heard.ended()
+        assert heard.texts == ["w1"]
+        assert await store.read(client, session.id) is None
+        assert list(sessions.keeping.folder.iterdir()) == []
+
+
+async def test_a_client_that_does_not_read_has_its_partials_replaced(
+    valkey: str, client: Any, tmp_path: Path
+) -> None:
+    async with listening(client), gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(REQUEST, "local")
+        for n in range(1, 10):
+            for _ in range(10):
+                await session.audio(spoken(n, seconds=0.1))
+                await asyncio.sleep(0)
+        session.end()
+        await session.wait()
+        heard = Client(outbox)
+        await heard.ended()
+        assert heard.texts == [f"w{n}" for n in range(1, 10)]
+        assert len(heard.of(live.PartialTranscript)) <= 10
+
+
+async def test_a_slow_worker_holds_its_client_back(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client) as one, gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(REQUEST, "local")
+        heard = Client(outbox)
+        one.gate.clear()
+
+        async def send() -> None:
+            for _ in range(400):
+                await session.audio(spoken(1))
+
+        sending = asyncio.create_task(send())
+        await soon(lambda: len(session.tape) > 2**20)
+        assert await asyncio.wait([sending], timeout=0.2) == (set(), {sending})
+        assert len(session.tape) < 8 * 2**20
+        one.gate.set()
+        await sending
+        session.end()
+        await heard.ended()
+        assert len(heard.texts) == 400
+
+
+async def test_a_recording_is_whole_at_any_moment(valkey: str, client: Any, tmp_path: Path) -> None:
+    import wave
+
+    async with listening(client), gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(LiveRequest(record=True), "local")
+        for n in range(1, 5):
+            await session.audio(spoken(n))
+        path = sessions.keeping.recording(session.id)
+        assert path is not None
+        session.end()
+        await Client(outbox).ended()
+        with wave.open(str(path)) as wav:
+            assert wav.readframes(wav.getnframes()) == spoken(1, 2, 3, 4)
+        kept = sessions.keeping.read(session.id)
+        assert kept is not None
+        assert kept.recording == "audio.wav"
+
+
+async def test_a_session_that_redis_forgot_is_told_it_anew(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client), gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(REQUEST, "local")
+        heard = Client(outbox)
+        await session.audio(spoken(1, 2))
+        await heard.until(lambda: heard.texts == ["w1", "w2"])
+        await client.flushall()
+        await session.audio(spoken(3, 4))
+        await heard.until(lambda: heard.texts == ["w1", "w2", "w3", "w4"])
+        assert [one.text for one in await store.finals(client, session.id)] == heard.texts
+        session.end()
+        await heard.ended()
