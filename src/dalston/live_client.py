@@ -109,6 +109,15 @@ class LiveClient:
             self._room.clear()
             await self._room.wait()
 
+    async def sent(self) -> None:
+        """Return once all audio has arrived, or nothing is taken any more."""
+        while self._sent < self._end and not self._over:
+            self._room.clear()
+            await self._room.wait()
+        if self._socket is not None:
+            with contextlib.suppress(ConnectionClosed):
+                await (await self._socket.ping())
+
     def flush(self, id: str) -> None:
         """Have everything sent so far finalised; the event `flushed` with this id answers."""
         self._tell({"type": "flush", "id": id}, id)

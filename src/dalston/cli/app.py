@@ -157,12 +157,19 @@ def evaluate(
     bare_vad: Annotated[bool, typer.Option("--bare-vad", help="The bare one with its vad_filter.")] = False,
     json: Annotated[Path | None, typer.Option(help="A file for all that was found.")] = None,
     texts: Annotated[bool, typer.Option("--texts", help="With what was said, in that file.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="English ones live, beside them as files.")] = False,
+    pace: Annotated[float, typer.Option(min=0, help="Of live ones: 1 as spoken, 0 at once.")] = 1.0,
+    vanish: Annotated[bool, typer.Option("--vanish", help="Lose each live connection at its end.")] = False,
+    at_once: Annotated[int, typer.Option(min=1, help="Live ones at a time.")] = 8,
     engines: Annotated[str | None, typer.Option(help="Engines to start if no server runs.")] = None,
     data: Data = None,
 ) -> None:
     """Measure error rates over recordings whose truth is known."""
     from dalston.cli.evaluate import Wish, evaluate
+    from dalston.cli.evaluate_live import evaluate_live
 
+    if live and (bare or bare_vad):
+        raise typer.BadParameter("The bare libraries do not hear live.")
     if bad := [one for one in option or [] if "=" not in one]:
         raise typer.BadParameter(f"{bad[0]!r} is not NAME=VALUE.")
     options = dict(one.split("=", 1) for one in option or [])
@@ -170,7 +177,11 @@ def evaluate(
     wish = Wish(folder, model, options, detect, **sets, limit=limit, joined=joined, bare=bare,
                 bare_vad=bare_vad, texts=texts)  # fmt: skip
     try:
-        asyncio.run(evaluate(wish, json, engines, data))
+        if live:
+            manner = {"pace": pace, "vanish": vanish, "at_once": at_once}
+            asyncio.run(evaluate_live(wish, manner, json, engines, data))
+        else:
+            asyncio.run(evaluate(wish, json, engines, data))
     except asyncio.CancelledError:  # SIGTERM
         raise typer.Exit(143) from None
 
