@@ -1666,6 +1666,39 @@ def repeated_tidy(redis: Any, queue: Open) -> dict[str, Any]:
     return {"idle": -1, "forget": 0}
 
 
+def _seated(redis: Any) -> dict[str, Any]:
+    """A worker, and what the first attachment of a session to it is asked with."""
+    redis.hset(keys.WORKER(worker="w"), mapping={"state": "ready", "capacity": 2, "models": '{"m":["*"]}'})
+    redis.expire(keys.WORKER(worker="w"), 60)
+    redis.zadd(keys.WORKERS(), {"w": redis.time()[0] * 1000})
+    return {"session": "s", "epoch": 1, "attach": "x", "gateway": "g", "owner": "me", "facts": "{}",
+            "models": "m", "language": None, "avoid": None, "lease": 10_000, "lost": 60_000,
+            "ttl": 3600}  # fmt: skip
+
+
+def _attached(redis: Any) -> None:
+    assert script("allocate", "dalston.store")(redis, **_seated(redis))[0] == "OK"
+
+
+def repeated_allocate(redis: Any, queue: Open) -> dict[str, Any]:
+    return _seated(redis)
+
+
+def repeated_hold(redis: Any, queue: Open) -> dict[str, Any]:
+    _attached(redis)
+    return {"gateway": "g", "sessions": "s,1,2.5", "lease": 10_000, "ttl": 7200}
+
+
+def repeated_append(redis: Any, queue: Open) -> dict[str, Any]:
+    _attached(redis)
+    return {"session": "s", "epoch": 1, "seq": 3, "audio": "2.5", "final": "{}", "ttl": 3600}
+
+
+def repeated_leave(redis: Any, queue: Open) -> dict[str, Any]:
+    repeated_append(redis, queue)
+    return {"session": "s", "epoch": 1, "state": "ended", "cause": "ended", "keep": 600}
+
+
 REPEATED = {
     "submit": repeated_submit,
     "claim": repeated_claim,
@@ -1692,6 +1725,10 @@ REPEATED = {
     "repeat": repeated_repeat,
     "due": repeated_due,
     "deliver": repeated_deliver,
+    "allocate": repeated_allocate,
+    "hold": repeated_hold,
+    "append": repeated_append,
+    "leave": repeated_leave,
 }
 """For every script a state in which it does something, and what it is called with."""
 
@@ -1704,7 +1741,7 @@ def meaning(redis: Any) -> dict[str, Any]:
         if kind == "hash":
             found[key] = redis.hgetall(key)
         elif kind == "zset":
-            found[key] = redis.zrange(key, 0, -1, withscores=key != keys.ENGINES())
+            found[key] = redis.zrange(key, 0, -1, withscores=not _renewed(key))
         elif kind == "set":
             found[key] = redis.smembers(key)
         elif kind == "string":
@@ -1714,9 +1751,15 @@ def meaning(redis: Any) -> dict[str, Any]:
     found.pop(keys.SWEEP(), None)
     for fields in found.values():
         if isinstance(fields, dict):
-            fields.pop("seen_at", None)
-    ends = {key: redis.pexpiretime(key) for key in found if not key.startswith("dalston:engine:")}
+            for name in ("seen_at", "held_at"):
+                fields.pop(name, None)
+    ends = {key: redis.pexpiretime(key) for key in found if not _renewed(key)}
     return {"keys": found, "ends": ends}
+
+
+def _renewed(key: str) -> bool:
+    """Whether a key's times are those of the last call."""
+    return key.startswith(("dalston:engine", "dalston:realtime:"))
 
 
 @pytest.mark.parametrize("what", REPEATED)
