@@ -48,6 +48,7 @@ def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPa
         "upload_timeout": "5m",
         "retention": "30d",
         "engine_absent_timeout": "90s",
+        "live_grace": "20s",
         "behind": "container-network",
         "model_names": "whisper-1=base",
         "keys": "required",

@@ -159,19 +159,7 @@ def schemas() -> dict[str, Any]:
     engine["properties"]["instances"] = _list("Instance")
     found["Load"]["properties"]["capacity"] = {"type": "integer", "description": "Tasks worked on at once"}
     return found | {
-        "LiveStatus": _object(
-            workers={"type": "array", "items": _object(
-                id={"type": "string"}, engine={"type": "string"}, state={"type": "string"},
-                models={"type": "object", "description": "Those it has, with the languages they know"},
-                **{name: {"type": "integer"} for name in ("capacity", "sessions", "free")},
-                seen_seconds_ago={"type": "number"},
-                load={"type": "object", "description": "What it measures of itself"},
-            )},
-            capacity={"type": "integer", "description": "Sessions that all ready workers take"},
-            sessions={"type": "integer", "description": "Sessions that workers have been given"},
-            free={"type": "integer", "description": "Sessions that could begin, but for a reserve"},
-            totals={"type": "object", "description": "Counters since the server's first session"},
-        ),
+        "LiveStatus": _live_status(),
         "Engine": engine,
         "Jobs": _object(jobs=_list("Job"), next={"type": "string", "description": "`after` of what follows"}),
         "Stage": _object(id={"type": "string"}, tasks=_list("StageResult")),
@@ -191,6 +179,22 @@ def schemas() -> dict[str, Any]:
             job={"type": "string", "description": "The job that failed, if there is one"},
         )),
     }  # fmt: skip
+
+
+def _live_status() -> dict[str, Any]:
+    return _object(
+        workers={"type": "array", "items": _object(
+            id={"type": "string"}, engine={"type": "string"}, state={"type": "string"},
+            models={"type": "object", "description": "Those it has, with the languages they know"},
+            **{name: {"type": "integer"} for name in ("capacity", "sessions", "free")},
+            seen_seconds_ago={"type": "number"},
+            load={"type": "object", "description": "What it measures of itself"},
+        )},
+        capacity={"type": "integer", "description": "Sessions that all ready workers take"},
+        sessions={"type": "integer", "description": "Sessions that workers have been given"},
+        free={"type": "integer", "description": "Sessions that could begin, but for a reserve"},
+        totals={"type": "object", "description": "Counters since the server's first session"},
+    )  # fmt: skip
 
 
 def reached(types: tuple[type, ...]) -> set[type]:
