@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import tones
 from tests.e2e.conftest import Server
 from tests.e2e.test_cli import dalston
 
@@ -81,3 +82,24 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     done = dalston("eval", tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert "has no MANIFEST.jsonl" in done.stderr
+
+
+def test_sessions_are_held_beside_files(server: Server, tmp_path: Path) -> None:
+    said = tones.said([12, 34], [56])
+    with wave.open(str(tmp_path / "talk.wav"), "wb") as wav:
+        wav.setparams((1, 2, tones.RATE, 0, "NONE", ""))
+        wav.writeframes(said)
+    manifest(tmp_path, text="12 34 56")
+    run: list[str | Path] = ["eval", tmp_path, "--live", "--model", "fake", "--data", server.data, "--texts"]
+    report = tmp_path / "report.json"
+    done = dalston(*run, "-o", "text=12 34", "--json", report)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(report.read_bytes())
+    (talk,) = found["recordings"]
+    assert talk["live"]["text"] == "12 34 56"
+    assert talk["live"]["duration"] == pytest.approx(len(said) / 32_000, abs=0.001)
+    assert (talk["live_last"], talk["batch_last"]) == (True, False)
+    assert found["summaries"][-1]["live_error_rate"] == 0
+    assert "talk" in done.stdout
+    refused = dalston(*run, "--bare")
+    assert refused.returncode == 2

@@ -90,7 +90,7 @@ async def _results(
         if engines:
             await _worker(client)
         speaker = live.Speaker(client, url, settings.api_key, manner)
-        return [one async for one in live.pairs(speaker, client, found, wish.detect)]
+        return [one async for one in live.pairs(speaker, client, found, wish.detect, wish.options)]
 
 
 async def _worker(client: Client) -> None:

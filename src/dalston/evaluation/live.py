@@ -154,11 +154,10 @@ async def _told(live: LiveClient) -> Heard:
     return heard
 
 
-async def batch(client: Client, recording: Recording, language: str | None, model: str | None) -> Heard:
+async def batch(client: Client, recording: Recording, fields: dict[str, Any]) -> Heard:
     """The same recording as a file; a job that fails has heard nothing."""
-    fields: dict[str, Any] = {"language": language, "model": model, "word_timestamps": True}
     try:
-        job = await client.transcribe(recording.path, **fields)
+        job = await client.transcribe(recording.path, word_timestamps=True, **fields)
     except DalstonError as error:
         return Heard(text="", words=[], failure=error.code)
     words = [Word(one["text"], one["start"], one["end"]) for one in job.get("words") or []]
@@ -253,12 +252,20 @@ def _figure(value: float | None, factor: float, digits: int) -> str:
 
 
 async def pairs(
-    speaker: Speaker, client: Client, found: Sequence[tuple[Recording, bytes]], detect: bool
+    speaker: Speaker,
+    client: Client,
+    found: Sequence[tuple[Recording, bytes]],
+    detect: bool,
+    options: dict[str, str],
 ) -> AsyncIterator[Pair]:
-    """Every recording live, several at once; then each as a file, so that neither disturbs the other."""
+    """Every recording live, several at once; then each as a file, so that neither disturbs the other.
+
+    `options`: further fields of the files' requests.
+    """
     languages = [None if detect else one.language for one, _ in found]
     spoken = await asyncio.gather(
         *(speaker.speak(samples, lang) for (_, samples), lang in zip(found, languages, strict=True))
     )
     for (recording, _), language, live in zip(found, languages, spoken, strict=True):
-        yield pair(recording, live, await batch(client, recording, language, live.model))
+        fields = {"language": language, "model": live.model} | options
+        yield pair(recording, live, await batch(client, recording, fields))
