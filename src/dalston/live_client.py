@@ -39,6 +39,9 @@ PAUSES = 0.05, 0.1, 0.2, 0.4, 0.8
 BLOCK, WAITING = 65_536, 1 << 20
 """Bytes of one message, and of audio not sent yet from which on `send` waits."""
 
+FILE = 32 << 20
+"""Bytes of a `container` up to which it can be sent again from its beginning."""
+
 _events = msgspec.json.Decoder(Event)
 
 
@@ -63,7 +66,8 @@ class LiveClient:
     """One live session; raises ServerSaid for a refusal, NoServer for no answer, LiveLost as it says.
 
     `query` is the socket's: model, language, interim_results, word_timestamps, …. Audio comes as `encoding`
-    in any pieces; a `container` cannot be taken up again once its connection is lost.
+    in any pieces; a `container` beyond 32 MiB cannot be taken up again once its connection is
+    lost.
     """
 
     def __init__(
@@ -215,7 +219,7 @@ class LiveClient:
 
     async def _again(self) -> ClientConnection:
         """A connection to the session that has lost its own; raises LiveLost when that takes too long."""
-        if not self._unit:
+        if not self._unit and self._from:
             raise LiveLost(f"The connection was lost; what was said is kept as session {self.session_id}.")
         end, pauses = time.monotonic() + self._grace, itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))
         while True:
@@ -284,7 +288,7 @@ class LiveClient:
                     block = bytes(self._kept[begin : min(begin + BLOCK, end - self._from)])
                     await socket.send(block)
                     self._sent += len(block)
-                    if not self._unit:
+                    if not self._unit and self._sent > FILE:
                         self._forget(self._sent)
                     self._room.set()
                 elif due:

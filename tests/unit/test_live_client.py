@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from dalston import live_client
 from dalston.client import NoServer, ServerSaid
 from dalston.live import (
     Ack,
@@ -50,6 +51,8 @@ class Script:
     async def talk(self, socket: ServerConnection) -> None:
         assert socket.request is not None
         self.queries.append(parse_qs(urlsplit(socket.request.path).query))
+        if self.queries[0]["encoding"] == ["container"]:
+            self.heard.clear()
         seconds = len(self.heard) / 2 / RATE
         resumed = len(self.queries) > 1
         await self.tell(socket, SessionStarted(self.next(), "5e55", "tiny.en", seconds, resumed))
@@ -132,7 +135,17 @@ async def test_who_cannot_come_back_is_told_why() -> None:
         with pytest.raises(ServerSaid) as refused:
             await heard(live)
         assert (refused.value.code, refused.value.status) == ("not_found", 404)
-    async with scripted(Script(1)) as script, LiveClient(script.url, encoding="container") as live:
+
+
+async def test_a_file_is_sent_again_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scripted(Script(100_000)) as script, LiveClient(script.url, encoding="container") as live:
+        await live.send(SOUND)
+        live.end()
+        await heard(live)
+        assert bytes(script.heard) == SOUND
+        assert live.resumed == 1
+    monkeypatch.setattr(live_client, "FILE", 1000)
+    async with scripted(Script(100_000)) as script, LiveClient(script.url, encoding="container") as live:
         await live.send(SOUND)
         with pytest.raises(LiveLost, match="session 5e55"):
             await heard(live)
