@@ -53,7 +53,8 @@ def node() -> list[str] | None:
 def _node() -> list[str]:
     folder, lock = FOLDER / "node", HERE / "node" / "package-lock.json"
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(HERE / "node" / "driver.mjs", folder)
+    for name in ("driver.mjs", "live.mjs"):
+        shutil.copy(HERE / "node" / name, folder)
     if not _built(folder, lock):
         for name in (".npmrc", "package.json", "package-lock.json"):
             shutil.copy(HERE / "node" / name, folder)

@@ -5,6 +5,7 @@ import { basename } from "node:path";
 import { createElevenLabs } from "@ai-sdk/elevenlabs";
 import { ElevenLabsClient } from "@elevenlabs/elevenlabs-js";
 import OpenAI, { toFile } from "openai";
+import { live } from "./live.mjs";
 
 const read = (path) => JSON.parse(readFileSync(path));
 const names = Object.keys(read("package.json").dependencies);
@@ -76,15 +77,17 @@ async function verified(told) {
   return { ok: await client.webhooks.constructEvent(told.body, told.signature, told.secret) };
 }
 
-console.log(JSON.stringify(versions));
+const out = (told) => process.stdout.write(JSON.stringify(told) + "\n");
+out(versions);
 for await (const line of createInterface({ input: process.stdin })) {
   const told = JSON.parse(line);
   let said;
   try {
-    said = await ("signature" in told ? verified : told.vendor === "ai-sdk" ? spoken : performed)(told);
+    const perform = told.call?.startsWith("live") ? live : told.vendor === "ai-sdk" ? spoken : performed;
+    said = await ("signature" in told ? verified : perform)(told);
   } catch (error) {
     const body = error.body ?? error.error ?? error.responseBody ?? null;
     said = { error: error.constructor.name, status: error.statusCode ?? error.status ?? null, body, text: error.message };
   }
-  console.log(JSON.stringify(said));
+  out(said);
 }

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import live
 from elevenlabs.client import ElevenLabs
 from openai import OpenAI
 
@@ -43,6 +44,8 @@ def plain(answer: Any) -> Any:
 
 def performed(told: dict[str, Any]) -> dict[str, Any]:
     """One call and what came of it."""
+    if told.get("call", "").startswith("live"):
+        return live.performed(told)
     if "signature" in told:
         return verified(told)
     method: Any = client(told)
