@@ -32,6 +32,16 @@ class Settings(Struct, frozen=True):
     """True: fetch nothing."""
     preload: str | None = None
     """The model to load at the start; empty for the default one, absent for none."""
+    live: bool = True
+    """False: an engine that can hear live sessions does not."""
+    live_host: str = "127.0.0.1"
+    """Where it waits for gateways to bring sessions."""
+    live_port: int = 0
+    """0: any."""
+    live_url: str = ""
+    """What gateways call it, when that is not its host and port: `ws://name:port`."""
+    live_sessions: int = 0
+    """How many sessions it takes; 0: as many as it is measured to be able to."""
 
 
 def serve(engine: type[Engine]) -> None:
@@ -80,7 +90,14 @@ def _work(host: Host, settings: Settings, data: Path) -> None:
     follow_parent()
     log_to_stderr()
     instance = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
-    Worker(host, settings.redis_url, instance, data / "jobs").run(settings.preload)
+    worker = Worker(host, settings.redis_url, instance, data / "jobs")
+    if host.manifest.listens and settings.live:
+        from dalston_engine.live.side import Place, Side
+
+        place = Place(settings.redis_url, settings.live_host, settings.live_port, settings.live_url,
+                      settings.live_sessions)  # fmt: skip
+        worker.side = Side(host, instance, place, settings.preload)
+    worker.run(settings.preload)
 
 
 def _alone(host: Host, args: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -29,10 +29,15 @@ from dalston_engine.queue import AWAY, Queue, patiently
 from dalston_engine.types import Media, Segment, Task
 from dalston_engine.workspace import Workspace
 
+if TYPE_CHECKING:
+    from dalston_engine.live.side import Side
+
 log = logging.getLogger("dalston.engine")
 
 RENEW_S = 0.9
 HEARTBEAT_EVERY = 5
+YIELD_S = 0.5
+"""How long a task waits for live speech at each progress call, at most."""
 GLYPHS = {"started": "→", "completed": "←", "failed": "!", "retry": "↻", "postponed": "↻"}
 
 
@@ -120,6 +125,8 @@ class Worker:
         self.host, self.jobs, self._idle = host, jobs, False
         self.queue = Queue(url, host.manifest.id, instance)
         self.keeper = Keeper(Queue(url, host.manifest.id, instance), host)
+        self.side: Side | None = None
+        """What hears live sessions, if anything does."""
 
     def run(self, preload: str | None = None) -> None:
         """Work until SIGTERM or SIGINT; the task at hand goes back at its next progress call."""
@@ -130,9 +137,13 @@ class Worker:
             patiently(self.keeper.beat, lambda: self.keeper.draining)
             self.keeper.start()
             self._preload(preload)
+            if self.side and not self.keeper.condition:
+                self.side.start()
             while self.queue.next or not self.keeper.draining:
                 patiently(self._turn, lambda: self.keeper.draining)
         self.keeper.stopping.set()
+        if self.side and self.side.ident:
+            self.side.close()
         with contextlib.suppress(*AWAY):
             self.keeper.queue.leave()  # the other connection may have been left in the middle of a reply
 
@@ -142,7 +153,7 @@ class Worker:
             with Workspace(self.jobs, task) as workspace:
                 params, given = msgspec.json.decode(task.params), workspace.arguments()
                 tell = partial(self._tell, task) if params.pop("stream", False) else lambda _: None
-                result, seconds = self.host.perform(params, given, self.keeper.report, tell)
+                result, seconds = self.host.perform(params, given, self._report, tell)
                 workspace.publish(result)
             audio = getattr(given[0], "duration", getattr(result, "duration", None))
             whole = isinstance(result, Media) and result.parts is None
@@ -157,6 +168,11 @@ class Worker:
             log.error("task %s: %s in the engine at\n%s", task.id, kind, place)
             return Outcome("retry", error=Retry(f"{task.engine} failed on this recording: {kind}.").record)
 
+    def _report(self, fraction: float) -> None:
+        if self.side:
+            self.side.wait(YIELD_S)
+        self.keeper.report(fraction)
+
     def _tell(self, task: Task, segment: Segment) -> None:
         """Send a segment to those who follow; what Redis does not take now goes with the next."""
         hold = self.keeper._hold
@@ -167,7 +183,7 @@ class Worker:
 
     def _turn(self) -> None:
         self._idle = False
-        task = self.queue.claim()
+        task = self.queue.claim() if self.host.stage.takes != ("batch",) else None
         if task is None:
             self._idle = True
             return self.queue.wait()
@@ -195,6 +211,8 @@ class Worker:
 
     def _stop(self, *_: object) -> None:
         self.keeper.draining = True
+        if self.side and self.side.ident:
+            self.side.drain()
         if self._idle:
             raise KeyboardInterrupt  # leaves the blocking read
 

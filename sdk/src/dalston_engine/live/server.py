@@ -1,0 +1,167 @@
+"""The worker's socket: one connection for each session, all in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import os
+import traceback
+from collections import Counter, defaultdict
+from http import HTTPStatus
+from threading import Event, Thread
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from dalston_engine.errors import BadInput, DalstonError
+from dalston_engine.host import Host
+from dalston_engine.live import capacity, protocol
+from dalston_engine.live.attachment import Attachment, command, failed
+from dalston_engine.live.loop import Loop
+from dalston_engine.live.protocol import encode
+from dalston_engine.live.speech import Speech
+from dalston_engine.live.voice import detector
+from dalston_engine.types import Transcript
+
+log = logging.getLogger("dalston.live")
+logging.getLogger("websockets").setLevel(logging.CRITICAL)
+
+MESSAGE_BYTES = 2**20
+OPEN_S = 10.0
+
+
+class Server(Thread):
+    """Serves sessions until the process ends, which does not outlive it."""
+
+    def __init__(self, host: Host, secret: str, address: tuple[str, int], preload: str | None) -> None:
+        super().__init__(name="live server", daemon=True)
+        self._host, self._secret, self._address, self._preload = host, secret, address, preload
+        self.models = served(host)
+        self.default = preload or host.manifest.default_model or next(iter(self.models), "")
+        self.loop, self.port = Loop(self._listen), 0
+        self.loop.expected = self._expected
+        self.costs: dict[str, capacity.Cost] = {}
+        self.draining, self.ready = False, False
+        self.bound = Event()
+        """Whether `port` is known."""
+        self._sessions, self._events = Counter[str](), asyncio.new_event_loop()
+        self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._sockets: dict[ServerConnection, None] = {}
+        self._tasks = set[asyncio.Task[None]]()
+
+    @property
+    def sessions(self) -> list[str]:
+        """The model of each session."""
+        return list(self._sessions.elements())
+
+    @property
+    def capacity(self) -> int:
+        """How many sessions there may be."""
+        return capacity.capacity(self.costs, self.sessions, self.default, self.loop.meter)
+
+    def run(self) -> None:
+        try:
+            asyncio.set_event_loop(self._events)
+            self._events.run_until_complete(self._run())
+        finally:
+            traceback.print_exc()
+            os._exit(70)
+
+    def drain(self) -> None:
+        """Take nobody any more, and send those elsewhere who are here."""
+        self.draining = True
+        self._events.call_soon_threadsafe(self._hang_up)
+
+    async def _run(self) -> None:
+        detector()
+        self.loop.start()
+        async with serve(self._attend, *self._address, process_request=self._enter, compression=None,
+                         max_size=MESSAGE_BYTES, close_timeout=1, server_header=None) as socket:  # fmt: skip
+            self.port = next(iter(socket.sockets)).getsockname()[1]
+            self.bound.set()
+            if self._preload is not None:
+                await asyncio.to_thread(self._host.loaded, self._named(self.default))
+                await self._measure(self.default)
+            self.ready = True
+            await asyncio.Event().wait()
+
+    def _hang_up(self) -> None:
+        for socket in self._sockets:
+            self._tasks.add(task := self._events.create_task(socket.close(1012, "The worker stops.")))
+            task.add_done_callback(self._tasks.discard)
+
+    def _enter(self, connection: ServerConnection, request: Any) -> Any:
+        given, due = request.headers.get("Authorization") or "", f"Bearer {self._secret}"
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), due.encode()):
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "")
+        return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "") if self.draining else None
+
+    async def _attend(self, socket: ServerConnection) -> None:
+        self._sockets[socket] = None
+        try:
+            with contextlib.suppress(ConnectionClosed, TimeoutError):
+                try:
+                    await self._serve(socket)
+                except DalstonError as error:
+                    await socket.send(encode(failed(error)).decode())
+        finally:
+            self._sockets.pop(socket)
+
+    async def _serve(self, socket: ServerConnection) -> None:
+        async with asyncio.timeout(OPEN_S):
+            message = await socket.recv()
+        asked = command(message) if isinstance(message, str) else None
+        if not isinstance(asked, protocol.Open):
+            raise BadInput("A session begins with `open`.", code="bad_message", status=400)
+        if asked.model not in self.models:
+            raise BadInput(f"This worker has no model {asked.model!r}.", code="invalid_model", status=404)
+        attachment = Attachment(socket, asked, self.loop)
+        self._sessions[asked.model] += 1
+        self._host.kept = {self._named(model) or "" for model in self._sessions}
+        try:
+            await socket.send(encode(protocol.Opened(asked.model)).decode())
+            await self._load(asked.model)
+            await attachment.run()
+        finally:
+            self._sessions -= Counter([asked.model])
+            self._host.kept = {self._named(model) or "" for model in self._sessions}
+
+    # Models.
+
+    def _named(self, model: str) -> str | None:
+        """The host's name for a model; an engine with a single one has none."""
+        return model if self._host.manifest.models else None
+
+    def _listen(self, model: str, batch: list[Speech]) -> list[Transcript]:
+        return self._host.listen(self._named(model), batch)
+
+    async def _load(self, model: str) -> None:
+        """Have it in memory; sessions of other models go on meanwhile. Raises ModelUnavailable."""
+        async with self._loading[model]:
+            await asyncio.to_thread(self._host.loaded, self._named(model))
+            if model not in self.costs:
+                self._tasks.add(task := self._events.create_task(self._measure(model)))
+                task.add_done_callback(self._tasks.discard)
+
+    async def _measure(self, model: str) -> None:
+        if model in self.costs:
+            return
+        language = next(iter(self.models[model]), "*").replace("*", "en")
+        trial = self.loop.apart(lambda: capacity.measured(lambda batch: self._listen(model, batch), language))
+        with contextlib.suppress(Exception):  # a session will tell what is wrong
+            self.costs[model] = cost = await asyncio.wrap_future(trial)
+            log.info("a conversation with %s takes %.1f %% of the time", model, cost.share * 100)
+
+    def _expected(self, model: str, batch: list[Speech]) -> float:
+        return self.costs[model].expected(batch) if model in self.costs else 0.0
+
+
+def served(host: Host) -> dict[str, list[str]]:
+    """The models that can be listened with at once, and their languages."""
+    card = host.card()
+    if not host.manifest.models:
+        return {card.id: card.languages}
+    return {name: model.languages for name, model in card.models.items() if model.local}

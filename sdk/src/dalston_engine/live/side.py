@@ -1,0 +1,132 @@
+"""The live side of an engine's process, and how gateways come to know of it: its heartbeat in Redis.
+
+It needs nothing but the SDK's base until its thread runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+import traceback
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from dalston_engine import keys
+from dalston_engine.host import Host
+from dalston_engine.queue import AWAY, connect
+from dalston_engine.scripts import script
+
+if TYPE_CHECKING:
+    from dalston_engine.live.server import Server
+
+log = logging.getLogger("dalston.live")
+
+BEAT_S, BEAT_TTL_S = 0.5, 10
+STUCK_S = 20.0
+"""A pass that takes longer will not return."""
+ANY = {"0.0.0.0", "::", ""}  # noqa: S104
+
+
+class Place(Struct, frozen=True):
+    """Where gateways find a worker."""
+
+    redis: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    url: str = ""
+    """As gateways are to call it; empty: made of the others."""
+    sessions: int = 0
+    """How many it takes; 0: as many as its passes are measured to allow."""
+
+
+class Side(Thread):
+    """Runs the server of sessions and sends its heartbeats; the process does not outlive it."""
+
+    def __init__(self, host: Host, worker: str, place: Place, preload: str | None) -> None:
+        super().__init__(name="live side", daemon=True)
+        self._host, self._worker, self._place, self._preload = host, worker, place, preload
+        self._secret, self._stopping, self._draining = secrets.token_urlsafe(32), Event(), False
+        self._redis = connect(place.redis, single_connection_client=True)
+        self._server: Server | None = None
+
+    def run(self) -> None:
+        try:
+            from dalston_engine.live.server import Server
+
+            address = (self._place.host, self._place.port)
+            self._server = server = Server(self._host, self._secret, address, self._preload)
+            server.start()
+            server.bound.wait()
+            while not self._stopping.wait(BEAT_S if self._beat(server) else 0.05):
+                pass
+            self._leave()
+        finally:
+            if not self._stopping.is_set():
+                traceback.print_exc()
+                os._exit(70)
+
+    def drain(self) -> None:
+        """Send its sessions elsewhere; the heartbeat says so."""
+        self._draining = True
+        if self._server is not None:
+            self._server.drain()
+
+    def close(self) -> None:
+        """Take the worker out of the fleet."""
+        self._stopping.set()
+        self.join(5)
+
+    def wait(self, seconds: float) -> None:
+        """Let live work go first, for so long at most."""
+        if self._server is not None:
+            self._server.loop.idle.wait(seconds)
+
+    def _beat(self, server: Server) -> bool:
+        since = server.loop.since
+        stuck = since is not None and time.monotonic() - since > STUCK_S
+        try:
+            script("beat")(self._redis, worker=self._worker, facts=self._facts(server, stuck), ttl=BEAT_TTL_S)
+        except AWAY:
+            log.warning("redis cannot be reached; still trying")
+        if stuck:
+            log.error("a pass over live speech has not returned for %.0f s", STUCK_S)
+            os._exit(70)
+        return True
+
+    def _facts(self, server: Server, stuck: bool) -> str:
+        if self._draining and not server.draining:
+            server.drain()
+        ready = "ready" if server.ready else "loading"
+        sessions, meter = len(server.sessions), server.loop.meter
+        load = {"busy": meter.busy(), "slowness": meter.slowness(), "final_p50": meter.waited(0.5),
+                "final_p95": meter.waited(0.95), **meter.counts}  # fmt: skip
+        facts = {
+            "engine": self._host.manifest.id,
+            "address": self._place.url or f"ws://{self._named}:{server.port}",
+            "secret": self._secret,
+            "models": msgspec.json.encode(server.models).decode(),
+            "default_model": server.default,
+            "state": "broken" if stuck else "draining" if self._draining else ready,
+            "capacity": str(self._place.sessions or server.capacity),
+            "sessions": str(sessions),
+            "load": msgspec.json.encode(load).decode(),
+        }
+        return msgspec.json.encode(facts).decode()
+
+    @property
+    def _named(self) -> str:
+        host = socket.gethostname() if self._place.host in ANY else self._place.host
+        return f"[{host}]" if ":" in host else host
+
+    def _leave(self) -> None:
+        try:
+            self._redis.delete(keys.WORKER(worker=self._worker))
+            self._redis.zrem(keys.WORKERS(), self._worker)
+        except AWAY:
+            pass
