@@ -333,6 +333,44 @@ def test_what_is_cleared_is_forgotten(event: Told) -> None:
     assert error["error"]["code"] == "input_audio_buffer_commit_empty"
 
 
+def test_what_was_committed_outlives_a_clearing(event: Told) -> None:
+    talk = conversation()
+    append(talk)
+    flush, committed, *_ = told(send(talk, "input_audio_buffer.commit"))
+    append(talk)
+    second, cleared = told(send(talk, "input_audio_buffer.clear"))
+    assert isinstance(second, Flush)
+    assert cleared["type"] == "input_audio_buffer.cleared"
+    told(talk.told(event.final(0.1, 0.6, "Kept.", "flush")))
+    (last,) = told(talk.told(event(live.Flushed, flush.id, 0.67)))
+    assert (last["transcript"], last["item_id"]) == ("Kept.", committed["item_id"])
+    assert told(talk.told(event(live.SpeechStarted, 0.8))) == []
+    assert told(talk.told(event.final(0.8, 1.3, "Dropped.", "flush"))) == []
+    assert told(talk.told(event(live.Flushed, second.id, 1.33))) == []
+    assert told(talk.told(event.final(2, 3, "New.")))[-1]["transcript"] == "New."
+
+
+def test_what_was_under_way_when_it_was_cleared_is_not_told(event: Told) -> None:
+    talk = conversation()
+    append(talk)
+    told(send(talk, "input_audio_buffer.clear"))
+    late = [event(live.SpeechStarted, 0.1), event.partial(0.1, "Old"), event(live.SpeechEnded, 0.6),
+            event.final(0.1, 0.6, "Old.")]  # fmt: skip
+    assert told(message for one in late for message in talk.told(one)) == []
+    assert told(talk.told(event.final(0.7, 1.2, "New.")))[-1]["transcript"] == "New."
+
+
+def test_a_turn_that_ends_where_its_client_commits_is_that_item(event: Told) -> None:
+    talk = conversation()
+    append(talk, b"\0\1" * 24_000)
+    told(talk.told(event(live.SpeechStarted, 0.1)))
+    _, committed, *_ = told(send(talk, "input_audio_buffer.commit"))
+    (stopped,) = told(talk.told(event(live.SpeechEnded, 1.00001)))
+    assert stopped["item_id"] == committed["item_id"]
+    (started,) = told(talk.told(event(live.SpeechStarted, 0.99999)))
+    assert started["item_id"] != committed["item_id"]
+
+
 def test_logprobs_are_told_where_they_are_measured(event: Told) -> None:
     talk = conversation()
     (updated,) = update(talk, include=["item.input_audio_transcription.logprobs"])

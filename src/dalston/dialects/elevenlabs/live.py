@@ -172,7 +172,7 @@ class LiveTalk:
             case Flushed():
                 yield from self._committed()
             case SpeechStarted():
-                yield from self._after_pause(event.at)
+                yield from self._after_pause(event.at - LEAST_S)
             case Ack():
                 yield from self._after_pause(event.audio - self.options.vad_silence_ms / 1000)
             case _:

@@ -24,6 +24,8 @@ class Item:
         """The flush that is its end, when its client committed it."""
         self.until = self.seconds = 0.0
         """Where it ends, once that is known; how long it is, when its client committed it."""
+        self.dropped = False
+        """Whether its client has cleared it, so that nothing is told of it."""
         self.sent = ""
         """Its text so far as its client has it."""
 

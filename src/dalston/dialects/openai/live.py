@@ -43,6 +43,8 @@ from dalston.live import (
 
 LEAST_S = 0.1
 """Seconds of audio that a commit must have."""
+SLACK_S = 0.02
+"""How far two clocks may differ that count samples of different rates."""
 CHUNK_BYTES = 15_728_640
 """The longest base64 text of an append."""
 PROTOCOL, KEY, BETA = "realtime", "openai-insecure-api-key.", "openai-beta.realtime-v1"
@@ -74,7 +76,7 @@ class LiveTalk:
         self.sound: Sound | None = None
         self.open, self.waiting = Item(), deque[Item]()
         self.last: str | None = None
-        self.audio, self.fresh = 0.0, 0.0
+        self.audio, self.fresh, self.floor = 0.0, 0.0, 0.0
 
     def began(self) -> Iterator[Action]:
         """Greet; the session opens with its first audio, when its settings are known."""
@@ -100,10 +102,7 @@ class LiveTalk:
             case "input_audio_buffer.commit":
                 yield from self._commit()
             case "input_audio_buffer.clear":
-                self.open, self.fresh = Item(), 0.0
-                if self.sound is not None:
-                    yield Clear()
-                yield Say(_event("input_audio_buffer.cleared"))
+                yield from self._clear()
             case "session.update":
                 yield from self._update(told.session, False)
             case "transcription_session.update":
@@ -165,12 +164,24 @@ class LiveTalk:
         for one in self._committed(item):
             yield Say(one)
 
+    def _clear(self) -> Iterator[Action]:
+        """Forget what is not committed; what is keeps being transcribed, which `Clear` alone would stop."""
+        item, self.open, self.fresh = self.open, Item(), 0.0
+        if self.waiting:
+            item.flush, item.until, item.dropped = new_id("flush"), self.audio, True
+            self.waiting.append(item)
+            yield Flush(item.flush)
+        elif self.sound is not None:
+            self.floor = self.audio
+            yield Clear()
+        yield Say(_event("input_audio_buffer.cleared"))
+
     def told(self, event: Event) -> Iterator[str | Hang]:
         """Tell an event as the vendor would, if it has a word for it."""
         match event:
-            case PartialTranscript():
+            case PartialTranscript() if event.start > self.floor - SLACK_S:
                 yield from self._delta(self._at(event.start), event.stable)
-            case FinalTranscript():
+            case FinalTranscript() if event.start > self.floor - SLACK_S:
                 yield from self._final(event)
             case Flushed():
                 yield from self._flushed(event.id)
@@ -188,13 +199,19 @@ class LiveTalk:
 
     # Items.
 
-    def _at(self, at: float) -> Item:
-        """The item that a moment's speech belongs to."""
-        return next((one for one in self.waiting if at < one.until), self.open)
+    def _at(self, start: float) -> Item:
+        """The item of what begins at a moment."""
+        return next((one for one in self.waiting if start < one.until - SLACK_S), self.open)
+
+    def _ended_at(self, end: float) -> Item:
+        """The item of what ends at a moment."""
+        return next((one for one in self.waiting if end < one.until + SLACK_S), self.open)
 
     def _turn(self, event: SpeechStarted | SpeechEnded | Ack) -> Iterator[str | Hang]:
         if isinstance(event, SpeechEnded):
-            item = self._at(event.at)
+            item = self._ended_at(event.at)
+            if event.at < self.floor + SLACK_S:
+                return
             yield from self._stopped(item, event.at)
             if item is self.open:
                 yield from self._committed(item)
@@ -204,10 +221,12 @@ class LiveTalk:
         pause = self.settings.options().vad_silence_ms / 1000
         if self.open.finals and self.open.finals[-1].end + pause < at:
             yield from self._completed_open()
-        if isinstance(event, SpeechStarted):
-            yield from self._started(self._at(event.at), event.at)
+        if isinstance(event, SpeechStarted) and at > self.floor - SLACK_S:
+            yield from self._started(self._at(at), at)
 
     def _final(self, final: FinalTranscript) -> Iterator[str | Hang]:
+        while self.waiting and self.waiting[0].flush is None and final.start >= self.waiting[0].until:
+            yield from self._completed(self.waiting.popleft())  # it was cleared before it was final
         item = self.waiting[0] if self.waiting else self.open
         item.finals.append(final)
         if item is self.open and self.settings.turns is not None and final.cause != "length":
@@ -231,13 +250,13 @@ class LiveTalk:
         yield from self._completed(item)
 
     def _started(self, item: Item, at: float) -> Iterator[str]:
-        if item.start is None:
+        if item.start is None and not item.dropped:
             item.start = at
             yield _event("input_audio_buffer.speech_started", audio_start_ms=_ms(at), item_id=item.id)
 
     def _stopped(self, item: Item, at: float) -> Iterator[str]:
         yield from self._started(item, at)
-        if item.end is None:
+        if item.end is None and not item.dropped:
             item.end, item.until = at, item.until or at
             yield _event("input_audio_buffer.speech_stopped", audio_end_ms=_ms(at), item_id=item.id)
 
@@ -256,10 +275,13 @@ class LiveTalk:
     def _delta(self, item: Item, more: str = "") -> Iterator[str]:
         """What the text has grown by; words are not taken back."""
         text = item.text(more)
-        if (item.committed or self.settings.eager) and (new := item.growth(text)):
+        told = (item.committed or self.settings.eager) and not item.dropped
+        if told and (new := item.growth(text)):
             yield _transcription("delta", item, delta=new)
 
     def _completed(self, item: Item) -> Iterator[str]:
+        if item.dropped:
+            return
         yield from self._delta(item)
         told: dict[str, Any] = {
             "transcript": item.text(),
@@ -276,8 +298,9 @@ class LiveTalk:
         if not trouble.fatal:
             yield _error(error)
             return
-        while self.waiting:
-            yield _transcription("failed", self.waiting.popleft(), error=_inner(error))
+        for item in self.waiting:
+            if not item.dropped:
+                yield _transcription("failed", item, error=_inner(error))
         yield from self.failed(error)
 
     def _of_session(self, what: str) -> str:
