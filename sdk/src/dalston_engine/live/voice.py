@@ -19,6 +19,8 @@ QUIET = 0.001
 """Frames that never exceed -60 dBFS have no speech, and need no detector."""
 SETTLED = 10
 """Quiet frames after which the detector knows of the silence."""
+WAKING = 3
+"""Frames of silence that the detector hears first where some were kept from it: without, it may miss speech."""
 WEIGHTS = ("faster_whisper/assets/silero_vad_v6.onnx", "silero_vad/data/silero_vad.onnx")
 
 
@@ -67,20 +69,23 @@ class Voice:
     def __init__(self, detector: Detector) -> None:
         self._detector, self._state = detector, detector.fresh()
         self._context = np.zeros(CONTEXT, np.float32)
-        self._quiet = SETTLED
+        self._quiet, self._asleep = SETTLED, True
 
     def probabilities(self, samples: Samples) -> tuple[Samples, Samples]:
         """Of whole frames: the probability of speech, and the loudness."""
         count = len(samples) // FRAME
         quiet = max(samples.max(), -samples.min()) < QUIET
         if quiet and self._quiet >= SETTLED:
-            self._context = samples[-CONTEXT:].copy()
+            self._context, self._asleep = samples[-CONTEXT:].copy(), True
             return np.zeros(count), np.zeros(count)
         self._quiet = self._quiet + count if quiet else 0
-        frames = np.empty((count, CONTEXT + FRAME), np.float32)
-        frames[:, CONTEXT:] = samples.reshape(count, FRAME)
-        frames[0, :CONTEXT] = self._context
-        frames[1:, :CONTEXT] = frames[:-1, -CONTEXT:]
+        before = WAKING if self._asleep else 0
+        if self._asleep:
+            self._state, self._asleep = self._detector.fresh(), False
+        frames = np.zeros((before + count, CONTEXT + FRAME), np.float32)
+        frames[before:, CONTEXT:] = samples.reshape(count, FRAME)
+        frames[before, :CONTEXT] = self._context
+        frames[before + 1 :, :CONTEXT] = frames[before:-1, -CONTEXT:]
         self._context = frames[-1, -CONTEXT:].copy()
         told, self._state = self._detector.probabilities(frames, self._state)
-        return told, np.sqrt((frames[:, CONTEXT:] ** 2).mean(axis=1))
+        return told[before:], np.sqrt((frames[before:, CONTEXT:] ** 2).mean(axis=1))
