@@ -21,7 +21,7 @@ from dalston_engine import Segment, Word
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
-from windows import FRAME, RATE, Window, loops, pieces
+from windows import FRAME, RATE, Window, loop, pieces
 
 FULL = 3000
 """Frames that Whisper was trained on: 30 s."""
@@ -154,7 +154,7 @@ class Pass:
             or len(self.tokens) >= window.most_tokens
             or self.compression_ratio > COMPRESSION
             or self.avg_logprob < LOG_PROBABILITY
-            or loops(text)
+            or loop(text) is not None
             or self.skips(window)
         )
 

@@ -34,6 +34,8 @@ ENOUGH = 10 * RATE
 GPU_BATCH, SMALL_BATCH = 16, 4
 """Windows decoded at a time on a GPU, and by a small model on a CPU. More gain little, the words come later,
 and a cancel lands only in between: so a larger model on a CPU takes one at a time."""
+LEGS = 2
+"""Passes at a time over the same weights: one of a live session does not wait for a recording's."""
 Spoken = tuple[str | None, float | None]
 """A language and its probability."""
 
@@ -56,9 +58,9 @@ class FasterWhisper(Engine):
             self.widen = Thread(target=self.encode_with, args=(weights, options | {"cpu_threads": threads}))
             threads = 1
         self.opened = partial(WhisperModel, weights, **options, cpu_threads=threads)
-        self.model, self.done = self.opened(), 0.0
+        self.model, self.done = self.opened(num_workers=LEGS), 0.0
         self.model.model = Ticking(self.model.model, self.tick)
-        self.encoder = Encoder(self.model)
+        self.encoder, self.languages = Encoder(self.model), self.model.supported_languages
         self.ear: Ear | None = None
         self.opening = Lock()
 
@@ -71,13 +73,13 @@ class FasterWhisper(Engine):
 
     def check(self, language: str | None, task: str) -> None:
         """Raise BadInput for what the model does not know."""
-        if language and language not in self.model.supported_languages:
+        if language and language not in self.languages:
             raise BadInput(f"{self.name} does not know the language {language!r}.")
         if task == "translate" and not self.model.model.is_multilingual:
             raise BadInput(f"{self.name} knows English alone; translate with a multilingual model.")
 
     def begin_draws(self, seed: int) -> None:
-        """Load the model anew: a thread takes the seed when it first draws, and never again."""
+        """Load the model anew, with one thread: it takes the seed when it first draws, and never again."""
         set_random_seed(seed)
         with self.opening:
             self.model.model = None
@@ -135,8 +137,11 @@ class FasterWhisper(Engine):
 
     def listen(self, batch: list[Speech]) -> list[Transcript]:
         """What was said in utterances of live sessions; runs beside `transcribe`, in another thread."""
-        with self.opening:
-            self.ear = self.ear or Ear(self.model, self.model.model.model, self.name)
+        if self.ear is None:
+            with self.opening:
+                self.ear = Ear(self.model, self.model.model.model, self.name)
+        for speech in batch:
+            self.check(speech.language, "transcribe")
         return self.ear.hear(batch)
 
     def windowed(self, samples: np.ndarray, wish: Wish, voice: VadOptions) -> tuple[Said, Spoken]:

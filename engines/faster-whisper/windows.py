@@ -101,15 +101,15 @@ def windows(spans: Iterable[tuple[int, int]], padding: int, total: int) -> Itera
         held = found
 
 
-def loops(tokens: list[int]) -> bool:
-    """Whether the same tokens come again: a whole phrase once, or a shorter one more often."""
+def loop(tokens: list[int]) -> int | None:
+    """Where the same tokens come again: a whole phrase once, or a shorter one more often."""
     for period in range(1, len(tokens) // 2 + 1):
         again, more = 0, 1 if period >= PHRASE else 2 if period > 1 else 5
-        for earlier, later in zip(tokens, tokens[period:], strict=False):
+        for at, (earlier, later) in enumerate(zip(tokens, tokens[period:], strict=False)):
             again = again + 1 if earlier == later else 0
             if again >= period * more:
-                return True
-    return False
+                return at + 1 - again + period
+    return None
 
 
 def pieces(tokens: list[int], first_timestamp: int) -> Iterator[tuple[int | None, int | None, list[int]]]:

@@ -14,7 +14,7 @@ MODULE: dict[str, Any] = runpy.run_path(
     str(Path(__file__).parents[2] / "engines" / "faster-whisper" / "windows.py")
 )
 Window, windows = MODULE["Window"], MODULE["windows"]
-loops, pieces = MODULE["loops"], MODULE["pieces"]
+loop, pieces = MODULE["loop"], MODULE["pieces"]
 RATE, LONGEST, FRAME = MODULE["RATE"], MODULE["LONGEST"], MODULE["FRAME"]
 FIRST = 100
 """The first timestamp among the made-up tokens."""
@@ -68,12 +68,12 @@ def test_speech_too_long_for_one_window_is_split_between_spans() -> None:
 
 
 def test_what_comes_again_and_again_is_a_loop() -> None:
-    assert loops([1, 2, *[3] * 6])
-    assert loops([9, *[1, 2] * 3, 9])
-    assert loops([1, 2, 3, 4, 5, 6] * 2)
-    assert not loops([1, 1, 1])
-    assert not loops([1, 2, 3, 4, 5] * 2)
-    assert not loops([])
+    assert loop([1, 2, *[3] * 6]) == 3
+    assert loop([9, *[1, 2] * 3, 9]) == 3
+    assert loop([1, 2, 3, 4, 5, 6] * 2) == 6
+    assert loop([1, 1, 1]) is None
+    assert loop([1, 2, 3, 4, 5] * 2) is None
+    assert loop([]) is None
 
 
 def test_tokens_are_cut_at_their_timestamps() -> None:
