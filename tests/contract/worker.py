@@ -26,6 +26,7 @@ class Worker:
 
     def __init__(self, redis: Any, process: subprocess.Popen[bytes], id: str) -> None:
         self.redis, self.process, self.id = redis, process, id
+        self.address, self.secret = redis.hmget(keys.WORKER(worker=id), "address", "secret")
 
     @property
     def facts(self) -> dict[str, str]:
@@ -36,15 +37,13 @@ class Worker:
         """An open session."""
         async with self.connected() as socket:
             one = Attached(socket)
-            asked = {"session": "s", "epoch": 1, "model": model} | asked
-            await one.send(protocol.Open(**asked))
+            await one.send(protocol.Open("s", asked.pop("epoch", 1), model, **asked))
             yield one
 
     def connected(self, secret: str | None = None) -> connect:
         """A connection on which nothing was said."""
-        facts = self.facts
-        headers = {"authorization": f"Bearer {secret or facts['secret']}"}
-        return connect(facts["address"], additional_headers=headers, compression=None, close_timeout=5)
+        headers = {"authorization": f"Bearer {secret or self.secret}"}
+        return connect(self.address, additional_headers=headers, compression=None, close_timeout=5)
 
 
 class Attached:
@@ -77,27 +76,34 @@ class Attached:
         return [report for report in self.told if isinstance(report, kind)]
 
     @property
+    def length(self) -> float:
+        """The session's, told at its end."""
+        [ended] = self.all(protocol.Ended)
+        return float(ended.audio)
+
+    @property
     def text(self) -> str:
         return " ".join(final.text for final in self.all(protocol.Final) if final.text)
 
 
 @contextlib.contextmanager
-def worker(redis: Any, url: str, data: Path, engine: str = "fake", **settings: str) -> Iterator[Worker]:
-    """A worker that is ready."""
-    folder = ROOT / "engines" / engine
-    command = [folder / ".venv" / "bin" / "python", folder / "engine.py"]
+def worker(
+    redis: Any, url: str, data: Path, engine: str = "fake", home: str = "", **settings: str
+) -> Iterator[Worker]:
+    """A worker that is ready; `home`: the engine whose environment it runs in, if it is another's."""
+    python = ROOT / "engines" / (home or engine) / ".venv" / "bin" / "python"
+    command = [python, ROOT / "engines" / engine / "engine.py"]
     surroundings = {"DALSTON_REDIS_URL": url, "DALSTON_DATA": str(data), "DALSTON_OFFLINE": "1", **settings}
-    before = set(redis.zrange(keys.WORKERS(), 0, -1))
     with subprocess.Popen(command, env=os.environ | surroundings, preexec_fn=embedded.die_with_parent) as one:
         try:
-            [id] = until(lambda: ready(redis, before) or (one.poll() is not None and [""]), 60)
+            [id] = until(lambda: ready(redis, one.pid) or (one.poll() is not None and [""]), 60)
             assert one.poll() is None
             yield Worker(redis, one, id)
         finally:
             one.terminate()
 
 
-def ready(redis: Any, before: set[str]) -> list[str]:
-    """Workers that were not there before and are ready."""
-    there = set(redis.zrange(keys.WORKERS(), 0, -1)) - before
+def ready(redis: Any, process: int) -> list[str]:
+    """The worker of a process, once it is ready."""
+    there = [id for id in redis.zrange(keys.WORKERS(), 0, -1) if f"-{process}-" in id]
     return [id for id in there if redis.hget(keys.WORKER(worker=id), "state") == "ready"]

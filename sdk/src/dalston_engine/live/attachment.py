@@ -31,7 +31,6 @@ class Attachment:
         self._socket, self._events = socket, asyncio.get_running_loop()
         self._reports = deque[protocol.Report]()
         self._news, self._room = asyncio.Event(), asyncio.Event()
-        self._ended = False
         self._session = Session(asked, loop, Voice(detector()), self._tell, self._call)
         self._input: Input | None = None
         self._decoding: Decoding | None = None
@@ -47,11 +46,10 @@ class Attachment:
         hearing, telling = asyncio.create_task(self._hear()), asyncio.create_task(self._say())
         try:
             await asyncio.wait([hearing, telling], return_when=asyncio.FIRST_COMPLETED)
-            if telling.done():
+            if hearing.done() and hearing.result():
+                await telling
+            elif telling.done():
                 telling.result()
-            elif hearing.exception() is None:
-                await telling  # after the end, what is left is said
-            hearing.done() and hearing.result()
         except DalstonError as error:
             await self._socket.send(encode(failed(error)).decode())
         finally:
@@ -65,7 +63,8 @@ class Attachment:
 
     # What comes.
 
-    async def _hear(self) -> None:
+    async def _hear(self) -> bool:
+        """Whether all has come; otherwise the connection is closed."""
         if self._input is None:
             self._decoding = await Decoding.start()
             self._reader = asyncio.create_task(self._decode(self._decoding))
@@ -73,7 +72,8 @@ class Attachment:
             if isinstance(message, bytes):
                 await self._audio(message)
             elif await self._obey(message):
-                return
+                return True
+        return False
 
     async def _audio(self, content: bytes) -> None:
         if self._input is None:

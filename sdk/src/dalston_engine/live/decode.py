@@ -35,7 +35,7 @@ def main() -> int:
 
     av.logging.set_level(None)
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "", "probesize": "65536",
-               "analyzeduration": "500000", "fflags": "nobuffer"}  # fmt: skip
+               "analyzeduration": "500000"}  # fmt: skip
     written = 0
     try:
         with av.open(Incoming(), options=options, buffer_size=BUFFER) as container:
