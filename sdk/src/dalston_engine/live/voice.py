@@ -20,7 +20,7 @@ QUIET = 0.001
 SETTLED = 10
 """Quiet frames after which the detector knows of the silence."""
 WAKING = 3
-"""Frames of silence that the detector hears first where some were kept from it: without, it may miss speech."""
+"""Frames of silence that it hears first where some were kept from it: without, it may miss speech."""
 WEIGHTS = ("faster_whisper/assets/silero_vad_v6.onnx", "silero_vad/data/silero_vad.onnx")
 
 
