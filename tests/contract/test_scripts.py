@@ -1666,6 +1666,10 @@ def repeated_tidy(redis: Any, queue: Open) -> dict[str, Any]:
     return {"idle": -1, "forget": 0}
 
 
+def repeated_beat(redis: Any, queue: Open) -> dict[str, Any]:
+    return {"worker": "w", "facts": '{"state":"ready","capacity":"2"}', "ttl": 10}
+
+
 def _seated(redis: Any) -> dict[str, Any]:
     """A worker, and what the first attachment of a session to it is asked with."""
     redis.hset(keys.WORKER(worker="w"), mapping={"state": "ready", "capacity": 2, "models": '{"m":["*"]}'})
@@ -1709,6 +1713,7 @@ REPEATED = {
     "settle what grows": repeated_settle("completed", **GROWING),
     "settle+claim": repeated_settle_and_claim,
     "heartbeat": repeated_heartbeat,
+    "beat": repeated_beat,
     "sweep": repeated_sweep,
     "cancel": repeated_cancel,
     "replan to grow": repeated_growth,
@@ -1751,7 +1756,7 @@ def meaning(redis: Any) -> dict[str, Any]:
     found.pop(keys.SWEEP(), None)
     for fields in found.values():
         if isinstance(fields, dict):
-            for name in ("seen_at", "held_at"):
+            for name in ("seen_at", "held_at", "beat"):
                 fields.pop(name, None)
     ends = {key: redis.pexpiretime(key) for key in found if not _renewed(key)}
     return {"keys": found, "ends": ends}
