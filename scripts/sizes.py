@@ -9,7 +9,9 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BUDGETS = {"sdk/src": 1020, "engines/faster-whisper": 490}
+BUDGETS = {"sdk/src": 1100, "engines/faster-whisper": 490}
+LISTENING, LISTENING_BUDGET = "sdk/src/dalston_engine/live", 1330
+"""What the SDK has for live sessions, which engines that hear none never import."""
 ALIGNING, ALIGNING_BUDGET = ("alignment.py", "ctc.py"), 280
 """What the SDK has for engines that align, which no other imports."""
 APART = {"testing.py", *ALIGNING}
@@ -56,7 +58,8 @@ def sources(folder: Path) -> list[Path]:
 
 def total(folder: str) -> int:
     """Lines of code below a folder of the project, but for what counts apart."""
-    return sum(code_lines(path) for path in sources(ROOT / folder) if path.name not in APART)
+    apart = listening() if (ROOT / LISTENING).is_relative_to(ROOT / folder) else 0
+    return sum(code_lines(path) for path in sources(ROOT / folder) if path.name not in APART) - apart
 
 
 def aligning() -> int:
@@ -64,10 +67,16 @@ def aligning() -> int:
     return sum(code_lines(ROOT / "sdk/src/dalston_engine" / name) for name in ALIGNING)
 
 
+def listening() -> int:
+    """Lines of the SDK's part for live sessions."""
+    return sum(map(code_lines, sources(ROOT / LISTENING)))
+
+
 def main() -> int:
     over = []
     counted = {name: (total(name), budget) for name, budget in BUDGETS.items()}
-    for name, (lines, budget) in (counted | {"aligning": (aligning(), ALIGNING_BUDGET)}).items():
+    counted |= {"aligning": (aligning(), ALIGNING_BUDGET), "listening": (listening(), LISTENING_BUDGET)}
+    for name, (lines, budget) in counted.items():
         print(f"{name}: {lines} of {budget}")
         if lines > budget:
             over.append(f"{name} has {lines} lines, its budget is {budget}")
