@@ -44,6 +44,7 @@ class Server(Thread):
         self.loop, self.port = Loop(self._listen), 0
         self.loop.expected = self._expected
         self.costs: dict[str, capacity.Cost] = {}
+        self._measured = set[str]()
         self.draining, self.ready = False, False
         self.bound = Event()
         """Whether `port` is known."""
@@ -142,13 +143,14 @@ class Server(Thread):
         """Have it in memory; sessions of other models go on meanwhile. Raises ModelUnavailable."""
         async with self._loading[model]:
             await asyncio.to_thread(self._host.loaded, self._named(model))
-            if model not in self.costs:
+            if model not in self._measured:
                 self._tasks.add(task := self._events.create_task(self._measure(model)))
                 task.add_done_callback(self._tasks.discard)
 
     async def _measure(self, model: str) -> None:
-        if model in self.costs:
+        if model in self._measured:
             return
+        self._measured.add(model)
         language = next(iter(self.models[model]), "*").replace("*", "en")
         trial = self.loop.apart(lambda: capacity.measured(lambda batch: self._listen(model, batch), language))
         with contextlib.suppress(Exception):  # a session will tell what is wrong
