@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 import wave
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,17 @@ RECORDING = recording()
 class Cluster:
     """Gateways, orchestrators and engines under one supervisor, on one data folder."""
 
-    def __init__(self, data: Path, instances: int) -> None:
+    def __init__(self, data: Path, instances: int, settings: Mapping[str, str]) -> None:
         self.data, self.instances = data, instances
         self.logs = data.with_name(f"{data.name}-logs")
         self.logs.mkdir()
         data.mkdir()
         self.supervisor = Supervisor(self.logs)
-        self.env = {"DALSTON_REDIS_URL": valkey.url(data), "DALSTON_DATA": str(data)}
+        self.env = {"DALSTON_REDIS_URL": valkey.url(data), "DALSTON_DATA": str(data), **settings}
         self.sockets: list[socket.socket] = []
         self.clients: list[httpx2.AsyncClient] = []
+        self.urls: list[str] = []
+        """Of the gateways."""
         self.redis: Client = connect(valkey.url(data))
         self.checked = False
 
@@ -94,6 +96,7 @@ class Cluster:
         command = [sys.executable, "-m", "dalston.gateway"]
         await self.supervisor.start(Program(f"gateway-{n}", command, env, fds=(fd,)))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self.urls.append(url)
         limits = httpx2.Limits(max_connections=300)
         headers = {"x-dalston-api": "native"}
         self.clients.append(
@@ -201,9 +204,11 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def cluster(data: Path, instances: int = 1, with_valkey: bool = True) -> AsyncIterator[Cluster]:
-    """A cluster as long as the context lasts."""
-    made = Cluster(data, instances)
+async def cluster(
+    data: Path, instances: int = 1, with_valkey: bool = True, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Cluster]:
+    """A cluster as long as the context lasts; `settings` are its processes' variables."""
+    made = Cluster(data, instances, settings or {})
     try:
         if with_valkey:
             await made.start()
