@@ -20,6 +20,8 @@ from dalston_engine.queue import AWAY
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from dalston.store.client import end_if_cancelled
+
 RATE = 16_000
 BEAT_S = 0.1
 
@@ -101,7 +103,7 @@ class Listener:
         self.redis, self.id, self.capacity, self.models = redis, id, capacity, models
         self.gate, self.state, self.secret = asyncio.Event(), "ready", f"secret of {id}"
         self.gate.set()
-        self.beats = True
+        self.beats, self.dead = True, False
         self.fails_on, self.retryable, self.delay = 0, True, 0.0
         self.attachments: list[Attachment] = []
         self.opened: list[protocol.Open] = []
@@ -118,14 +120,24 @@ class Listener:
                 if self.beats:
                     with contextlib.suppress(*AWAY):
                         await self.beat()
+                end_if_cancelled()
                 await asyncio.sleep(BEAT_S)
 
     async def beat(self) -> None:
         seconds, micros = await self.redis.time()
         now, key = int(seconds * 1000 + micros // 1000), keys.WORKER(worker=self.id)
-        fields = {"engine": "scripted", "address": self.address, "secret": self.secret, "state": self.state,
-                  "models": msgspec.json.encode(self.models), "default_model": next(iter(self.models)),
-                  "capacity": self.capacity, "sessions": len(self.attachments), "load": "{}", "beat": now}  # fmt: skip
+        fields = {
+            "engine": "scripted",
+            "address": self.address,
+            "secret": self.secret,
+            "state": self.state,
+            "models": msgspec.json.encode(self.models),
+            "default_model": next(iter(self.models)),
+            "capacity": self.capacity,
+            "sessions": len(self.attachments),
+            "load": "{}",
+            "beat": now,
+        }
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, mapping=fields)
             pipe.expire(key, 10)
@@ -144,7 +156,7 @@ class Listener:
 
     def kill(self) -> None:
         """End at once."""
-        self.beats = False
+        self.beats, self.dead = False, True
         self.gate.set()
         self._server.close(close_connections=False)
         for one in list(self.attachments):
@@ -169,6 +181,8 @@ class Listener:
             one = Attachment(self, socket, asked)
             self.attachments.append(one)
             try:
+                if self.dead:
+                    return socket.transport.abort()
                 await one.tell(protocol.Opened(asked.model))
                 async for message in socket:
                     await self.gate.wait()

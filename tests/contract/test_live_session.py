@@ -81,7 +81,8 @@ class Client:
     async def ended(self) -> SessionEnded:
         """Wait for the end."""
         await asyncio.wait_for(self._task, 15)
-        (last,) = self.of(SessionEnded)
+        last = self.events[-1]
+        assert isinstance(last, SessionEnded)
         return last
 
     def ordered(self) -> bool:

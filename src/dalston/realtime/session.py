@@ -188,6 +188,7 @@ class LiveSession:
         if self._running is not None and not self._running.done():
             self._running.cancel()
             await asyncio.wait([self._running])
+        await self._unlink()
         if not self.over:
             self.over = True
             await self.minutes.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -29,6 +30,7 @@ from dalston.store.keeping import Keeping
 log = logging.getLogger("dalston.realtime")
 
 HOLD_S = 1.0
+TRIES = 5
 CLOSE_S = 3.0
 """How long sessions whose clients cannot come back have to end when the gateway does."""
 
@@ -78,20 +80,7 @@ class Sessions:
         self._refuse_others(request)
         if stored.state == "ended":
             return None, await self._missed(stored, after)
-        session = self._session(id, stored.owner, request, stored.created_at)
-        session.epoch, session.seq = stored.epoch, max(stored.seq, after)
-        session.done = session.settled = session.acked = stored.audio
-        session.tape = Tape(request, stored.audio)
-        try:
-            await session.start()
-        except store.Stale:
-            raise Conflict("The session is being taken up by another connection.") from None
-        now = await store.read(self.redis, id)
-        if now is None or now.seq != stored.seq:
-            await session.detach()
-            raise Conflict("The session went on elsewhere meanwhile; try again.")
-        for final in await store.finals(self.redis, id):
-            session.minutes.add(final)
+        session = await self._taken_up(stored, request, after)
         session.go()
         self._add(session)
         return session, session.join(after)
@@ -117,6 +106,26 @@ class Sessions:
         await asyncio.gather(*(session.detach() for session in sessions))
         for chore in (*self._chores, *ending):
             chore.cancel()
+
+    async def _taken_up(self, stored: store.Stored, request: LiveRequest, after: int) -> LiveSession:
+        """A session of another gateway, attached anew; raises LiveFull, NoWorker, Conflict."""
+        for _ in range(TRIES):
+            session = self._session(stored.id, stored.owner, request, stored.created_at)
+            session.epoch, session.seq = stored.epoch, max(stored.seq, after)
+            session.done = session.settled = session.acked = stored.audio
+            session.tape = Tape(request, stored.audio)
+            with contextlib.suppress(store.Stale):
+                await session.start()
+            now = await store.read(self.redis, stored.id)
+            if now is None or now.state == "ended":
+                break
+            if (now.epoch, now.seq) == (session.epoch, stored.seq):
+                for final in await store.finals(self.redis, stored.id):
+                    session.minutes.add(final)
+                return session
+            await session.detach()  # it went on elsewhere until a moment ago, or somebody else was first
+            stored = now
+        raise Conflict("The session has ended, or is being taken up by another connection.")
 
     def _session(self, id: str, owner: str, request: LiveRequest, created: float) -> LiveSession:
         models = models_of(self.settings, request.model)
