@@ -82,11 +82,13 @@ class Cluster:
         for client in self.clients:
             await self._answer(client.get("/ready", params={"wait": 60, "engines": ",".join(ENGINES)}))
 
-    async def start_engine(self, engine: str, n: int) -> None:
-        """Start one more instance."""
+    async def start_engine(self, engine: str, n: int, **settings: str) -> None:
+        """Start one more instance; `settings` are variables of its own."""
         found = environments.find(engine, "")
         found.install(print)
-        await self.supervisor.start(Program(f"{engine}-{n}", found.command, self.env | found.manifest.env))
+        await self.supervisor.start(
+            Program(f"{engine}-{n}", found.command, self.env | found.manifest.env | settings)
+        )
 
     async def _start_gateway(self, n: int) -> None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)

@@ -6,10 +6,13 @@ The scripted engine hears numbers, each in its own half second: audio that was l
 from __future__ import annotations
 
 import asyncio
+import difflib
 import os
 import random
+import re
 import signal
 import time
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +22,10 @@ from msgspec import Struct, field
 
 from dalston.live import FinalTranscript, SessionEnded, SessionStarted
 from dalston.live_client import LiveClient, paced, pieces
+from dalston.local import environments
 from tests import tones
 from tests.chaos.cluster import Cluster, cluster
+from tests.e2e.wav import decoded
 from tests.waiting import soon
 
 LONG = "DALSTON_CHAOS" in os.environ
@@ -69,11 +74,11 @@ def sessions(dice: random.Random) -> list[Session]:
     ]
 
 
-async def converse(live: LiveClient, one: Session) -> None:
-    """Say everything in real time and hear everything."""
+async def converse(live: LiveClient, one: Session, audio: bytes = b"", speed: float = 1) -> None:
+    """Say everything, or this audio, in real time, and hear everything."""
 
     async def speak() -> None:
-        async for piece in paced(pieces(one.audio, PIECE), SECOND):
+        async for piece in paced(pieces(audio or one.audio, PIECE), SECOND, speed):
             await live.send(piece)
         live.end()
 
@@ -99,6 +104,12 @@ def assert_nothing_lost_or_doubled(found: Sequence[Session]) -> None:
         assert numbers == sorted(set(numbers))
         starts = [final.start for _, final in one.finals]
         assert starts == sorted(starts)
+
+
+@pytest.fixture
+def meeting() -> Path:
+    """The recording that comes with the project."""
+    return environments.sample()
 
 
 @pytest.fixture
@@ -182,3 +193,35 @@ async def test_connections_gateways_and_redis_go(tmp_path: Path, dice: random.Ra
         resumed = sum(one.resumed for one in found)
         print(f"taken up again {resumed} times; latest final {max(_late(found, 0, time.monotonic())):.2f} s")
         assert resumed >= SESSIONS
+
+
+async def test_a_real_model_hears_the_same_though_its_workers_die_mid_word(
+    tmp_path: Path, meeting: Path
+) -> None:
+    with wave.open(str(decoded(meeting, tmp_path / "talk.wav", seconds=20)), "rb") as wav:
+        samples = wav.readframes(wav.getnframes())
+    own = {"DALSTON_PRELOAD": "tiny.en", "DALSTON_FASTER_WHISPER_DEVICE": "cpu"}
+    async with cluster(tmp_path / "data", settings=SETTINGS) as house:
+        for n in (0, 1):
+            await house.start_engine("faster-whisper", n, **own)
+        await soon(lambda: _workers(house, 3))
+        calm, disturbed = Session([]), Session([])
+        async with LiveClient(house.urls[0], model="tiny.en") as live:
+            await converse(live, calm, samples, speed=0)
+        async with LiveClient(house.urls[0], model="tiny.en") as live:
+            talking = asyncio.create_task(converse(live, disturbed, samples))
+            for seconds in (4, 7):
+                await asyncio.sleep(seconds)
+                worker = await house.redis.hget(keys.SESSION(session=disturbed.id), "worker")
+                names = {pid: name for name, pid in house.supervisor.pids.items()}
+                house.kill(names[int(worker.split("-")[-2])])
+            await talking
+        expected, heard = (re.findall("[a-z0-9']+", " ".join(one.heard).lower()) for one in (calm, disturbed))
+        blocks = difflib.SequenceMatcher(None, expected, heard, autojunk=False).get_matching_blocks()
+        same = sum(block.size for block in blocks)
+        epoch = await house.redis.hget(keys.SESSION(session=disturbed.id), "epoch")
+        print(f"{same} of {len(expected)} words the same, {len(heard)} heard; {epoch} attachments;"
+              f" latest final {max(_late([disturbed], 0, time.monotonic())):.2f} s")  # fmt: skip
+        assert int(epoch) == 3
+        assert same >= 0.9 * len(expected)
+        assert len(heard) <= 1.1 * len(expected)
