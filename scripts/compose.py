@@ -130,8 +130,10 @@ def service(folder: str, manifest: Manifest, usual: set[str]) -> str:
     ]
     if manifest.id not in usual:
         lines.append(f"  profiles: [{manifest.id}]")
+    # Gateways bring it sessions, by the name that its container has.
+    live = ", DALSTON_LIVE_HOST: 0.0.0.0, DALSTON_LIVE_SESSIONS: " if manifest.listens else ""
     if manifest.models:
-        lines.append("  environment: {<<: *settings, DALSTON_PRELOAD: '${DALSTON_PRELOAD-}'}")
+        lines.append(f"  environment: {{<<: *settings, DALSTON_PRELOAD: '${{DALSTON_PRELOAD-}}'{live}}}")
         lines.append('  volumes: ["data:/data", "models:/models"]')
     if manifest.hub:
         lines.append("  networks: [inside, outside]  # fetches models from the hub")

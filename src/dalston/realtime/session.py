@@ -166,10 +166,10 @@ class LiveSession:
             self._running.cancel()
         self._stir()
 
-    def held(self) -> None:
-        """Redis knows of all that is dealt with."""
-        if self.settled > self.acked:
-            self._acknowledge(self.settled)
+    def held(self, seconds: float) -> None:
+        """Redis knows that all before is dealt with."""
+        if seconds > self.acked:
+            self._acknowledge(seconds)
 
     async def wait(self) -> None:
         """Wait until it is over."""
@@ -369,7 +369,7 @@ class LiveSession:
         )
         self.minutes.add(final)
         await self._log(final, report.audio_end)
-        self.done, self._losses = report.audio_end, 0
+        self.done = report.audio_end
         self._settle(report.audio_end)
         self._tell(final)
         self._acknowledge(report.audio_end)
@@ -442,7 +442,8 @@ class LiveSession:
         return self.tape.full or self.tape.end - max(self._sent, self.tape.first) > AHEAD_BYTES
 
     def _settle(self, seconds: float) -> None:
-        self.settled = max(self.settled, seconds)
+        if seconds > self.settled:
+            self.settled, self._losses = seconds, 0
         self.tape.heard(seconds)
         self._room.set()
 

@@ -168,7 +168,7 @@ class Sessions:
             return
         facts = [(one.id, one.epoch, one.settled) for one in holding.values()]
         others = await store.hold(self.redis, self.gateway, facts)
-        for id, epoch, _ in facts:
+        for id, epoch, settled in facts:
             session = holding[id]
             if session.epoch != epoch or session.over or session.changing:
                 continue  # what was told of it is of the past
@@ -178,7 +178,7 @@ class Sessions:
             elif id in others:
                 session.unknown()
             else:
-                session.held()
+                session.held(settled)
 
     async def _look(self) -> None:
         links = [(one, one.link) for one in self._sessions.values() if one.link is not None]
