@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
 from websockets.asyncio.server import ServerConnection
 
-from dalston_engine.errors import BadInput, DalstonError
+from dalston_engine.errors import BadInput, DalstonError, Retry
 from dalston_engine.live import protocol
 from dalston_engine.live.audio import Input, Samples
 from dalston_engine.live.children import Decoding
@@ -35,7 +36,10 @@ class Attachment:
         self._input: Input | None = None
         self._decoding: Decoding | None = None
         self._reader: asyncio.Task[None] | None = None
-        if asked.encoding != "container":
+        if asked.encoding == "container":
+            if find_spec("av") is None:
+                raise Retry("This worker decodes no files.", code="unsupported_encoding", status=503)
+        else:
             if not LOWEST_RATE <= asked.sample_rate <= HIGHEST_RATE:
                 told = f"The sample rate must be {LOWEST_RATE} to {HIGHEST_RATE}."
                 raise BadInput(told, code="invalid_sample_rate")

@@ -7,10 +7,11 @@ import contextlib
 import hmac
 import logging
 import os
+import socket
 import traceback
 from collections import Counter, defaultdict
 from http import HTTPStatus
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -46,8 +47,6 @@ class Server(Thread):
         self.costs: dict[str, capacity.Cost] = {}
         self._measured = set[str]()
         self.draining, self.ready = False, False
-        self.bound = Event()
-        """Whether `port` is known."""
         self._sessions, self._events = Counter[str](), asyncio.new_event_loop()
         self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sockets: dict[ServerConnection, None] = {}
@@ -63,6 +62,14 @@ class Server(Thread):
         """How many sessions there may be."""
         return capacity.capacity(self.costs, self.sessions, self.default, self.loop.meter)
 
+    def begin(self) -> None:
+        """Take connections; raises OSError and ModelUnavailable where that cannot be."""
+        detector()
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        self._socket = socket.create_server(self._address, family=family)
+        self.port = self._socket.getsockname()[1]
+        self.start()
+
     def run(self) -> None:
         try:
             asyncio.set_event_loop(self._events)
@@ -77,12 +84,9 @@ class Server(Thread):
         self._events.call_soon_threadsafe(self._hang_up)
 
     async def _run(self) -> None:
-        detector()
         self.loop.start()
-        async with serve(self._attend, *self._address, process_request=self._enter, compression=None,
-                         max_size=MESSAGE_BYTES, close_timeout=1, server_header=None) as socket:  # fmt: skip
-            self.port = next(iter(socket.sockets)).getsockname()[1]
-            self.bound.set()
+        async with serve(self._attend, sock=self._socket, process_request=self._enter, compression=None,
+                         max_size=MESSAGE_BYTES, close_timeout=1, server_header=None):  # fmt: skip
             if self._preload is not None:
                 await asyncio.to_thread(self._host.loaded, self._named(self.default))
                 await self._measure(self.default)
@@ -90,8 +94,8 @@ class Server(Thread):
             await asyncio.Event().wait()
 
     def _hang_up(self) -> None:
-        for socket in self._sockets:
-            self._tasks.add(task := self._events.create_task(socket.close(1012, "The worker stops.")))
+        for connection in self._sockets:
+            self._tasks.add(task := self._events.create_task(connection.close(1012, "The worker stops.")))
             task.add_done_callback(self._tasks.discard)
 
     def _enter(self, connection: ServerConnection, request: Any) -> Any:
@@ -100,30 +104,30 @@ class Server(Thread):
             return connection.respond(HTTPStatus.UNAUTHORIZED, "")
         return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "") if self.draining else None
 
-    async def _attend(self, socket: ServerConnection) -> None:
-        self._sockets[socket] = None
+    async def _attend(self, connection: ServerConnection) -> None:
+        self._sockets[connection] = None
         try:
             with contextlib.suppress(ConnectionClosed, TimeoutError):
                 try:
-                    await self._serve(socket)
+                    await self._serve(connection)
                 except DalstonError as error:
-                    await socket.send(encode(failed(error)).decode())
+                    await connection.send(encode(failed(error)).decode())
         finally:
-            self._sockets.pop(socket)
+            self._sockets.pop(connection)
 
-    async def _serve(self, socket: ServerConnection) -> None:
+    async def _serve(self, connection: ServerConnection) -> None:
         async with asyncio.timeout(OPEN_S):
-            message = await socket.recv()
+            message = await connection.recv()
         asked = command(message) if isinstance(message, str) else None
         if not isinstance(asked, protocol.Open):
             raise BadInput("A session begins with `open`.", code="bad_message", status=400)
         if asked.model not in self.models:
             raise BadInput(f"This worker has no model {asked.model!r}.", code="invalid_model", status=404)
-        attachment = Attachment(socket, asked, self.loop)
+        attachment = Attachment(connection, asked, self.loop)
         self._sessions[asked.model] += 1
         self._host.kept = {self._named(model) or "" for model in self._sessions}
         try:
-            await socket.send(encode(protocol.Opened(asked.model)).decode())
+            await connection.send(encode(protocol.Opened(asked.model)).decode())
             await self._load(asked.model)
             await attachment.run()
         finally:

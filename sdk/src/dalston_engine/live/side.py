@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from dalston_engine import keys
+from dalston_engine.errors import DalstonError
 from dalston_engine.host import Host
 from dalston_engine.queue import AWAY, connect
 from dalston_engine.scripts import script
@@ -57,19 +58,30 @@ class Side(Thread):
 
     def run(self) -> None:
         try:
+            if (server := self._begun()) is None:
+                return
+            self._server = server
+            while not self._stopping.wait(BEAT_S):
+                self._beat(server)
+            self._leave()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(70)
+
+    def _begun(self) -> Server | None:
+        """The server at work; None where the environment allows none, which is no fault of its tasks'."""
+        try:
             from dalston_engine.live.server import Server
 
             address = (self._place.host, self._place.port)
-            self._server = server = Server(self._host, self._secret, address, self._preload)
-            server.start()
-            server.bound.wait()
-            while not self._stopping.wait(BEAT_S if self._beat(server) else 0.05):
-                pass
-            self._leave()
-        finally:
-            if not self._stopping.is_set():
-                traceback.print_exc()
-                os._exit(70)
+            server = Server(self._host, self._secret, address, self._preload)
+            server.begin()
+            self._beat(server)
+            return server
+        except (ImportError, OSError, DalstonError) as error:
+            told = error.message if isinstance(error, DalstonError) else str(error)
+            log.error("%s cannot hear live sessions: %s", self._host.manifest.id, told)
+            return None
 
     def drain(self) -> None:
         """Send its sessions elsewhere; the heartbeat says so."""
@@ -87,7 +99,7 @@ class Side(Thread):
         if self._server is not None:
             self._server.loop.idle.wait(seconds)
 
-    def _beat(self, server: Server) -> bool:
+    def _beat(self, server: Server) -> None:
         since = server.loop.since
         stuck = since is not None and time.monotonic() - since > STUCK_S
         try:
@@ -97,7 +109,6 @@ class Side(Thread):
         if stuck:
             log.error("a pass over live speech has not returned for %.0f s", STUCK_S)
             os._exit(70)
-        return True
 
     def _facts(self, server: Server, stuck: bool) -> str:
         if self._draining and not server.draining:
