@@ -18,12 +18,15 @@ WRITTEN_BYTES = 65_536
 class Minutes:
     """The minutes of one session."""
 
-    def __init__(self, keeping: Keeping, id: str, owner: str, request: LiveRequest, created: float) -> None:
+    def __init__(
+        self, keeping: Keeping, id: str, owner: str, request: LiveRequest, created: float, longest: int
+    ) -> None:
+        """`longest`: of its recording, in bytes."""
         self.finals: list[FinalTranscript] = []
         self.text = ""
         """The end of what was said."""
         self._keeping, self._id, self._owner, self._request = keeping, id, owner, request
-        self._created = created
+        self._created, self._longest = created, longest
         self._recording = Recording(keeping, id, request) if request.record and request.keep else None
         self._audio, self._place = bytearray(), 0
 
@@ -36,6 +39,10 @@ class Minutes:
         """Write audio that begins `place` bytes after the session; False: it cannot be any more."""
         if self._recording is None:
             return True
+        if place + len(content) > self._longest:
+            await self.close()
+            self._recording = None
+            return False
         if place != self._place + len(self._audio):
             await self._write()
             self._place = place

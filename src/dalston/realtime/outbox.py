@@ -18,12 +18,12 @@ class Outbox:
 
     def __init__(self) -> None:
         self._events: deque[tuple[float, Event]] = deque()
-        self._news, self._shut = asyncio.Event(), False
+        self._news, self._shut, self._missed = asyncio.Event(), False, 0
         self.reason = ""
         """Why it was shut: `taken` by a later connection, `restart`, `stalled`; empty: with the session."""
 
-    def put(self, event: Event) -> None:
-        """Another event."""
+    def put(self, event: Event, missed: bool = False) -> None:
+        """Another event; `missed`: it is of a time before this connection."""
         if self._shut:
             return
         now = time.monotonic()
@@ -31,7 +31,8 @@ class Outbox:
         if isinstance(event, PartialTranscript) and isinstance(last, PartialTranscript):
             self._events.pop()
         self._events.append((now, event))
-        if len(self._events) > MOST or now - self._events[0][0] > STALLED_S:
+        self._missed += missed
+        if len(self._events) > MOST + self._missed or now - self._events[0][0] > STALLED_S:
             self.shut("stalled")
         self._news.set()
 

@@ -103,7 +103,7 @@ class LiveSession:
         told.put(SessionStarted(seq, self.id, self.model, audio, resumed=after is not None))
         for final in self.minutes.finals:
             if after is not None and final.seq > after:
-                told.put(final)
+                told.put(final, missed=True)
         return told
 
     def part(self, outbox: Outbox) -> None:
@@ -129,8 +129,8 @@ class LiveSession:
         self.tape.add(content)
         self._work.set()
         if not await self.minutes.record(content, place):
-            told = "The recording cannot be written; the session goes on without it."
-            self._tell(Trouble(self._next(), "recording_failed", told, fatal=False))
+            told = "The recording ends here: it is as long as it may be, or the disk does not take more."
+            self._tell(Trouble(self._next(), "recording_ended", told, fatal=False))
 
     def ask(self, command: Command) -> None:
         """Flush, forget, or other options, once all audio so far has been heard."""

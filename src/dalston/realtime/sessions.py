@@ -131,7 +131,7 @@ class Sessions:
         models = models_of(self.settings, request.model)
         facts = store.Facts(models, request.options.language, Raw(msgspec.json.encode(request)))
         claim = store.Claim(id, self.gateway, secrets.token_hex(8), owner, facts)
-        minutes = Minutes(self.keeping, id, owner, request, round(created, 3))
+        minutes = Minutes(self.keeping, id, owner, request, round(created, 3), self.settings.max_upload_bytes)
         return LiveSession(self.redis, claim, request, minutes, self.settings.live_grace_s)
 
     def _add(self, session: LiveSession) -> None:
@@ -150,7 +150,7 @@ class Sessions:
         told = Outbox()
         told.put(SessionStarted(after, stored.id, stored.model, stored.audio, resumed=True))
         for final in await store.finals(self.redis, stored.id, after):
-            told.put(final)
+            told.put(final, missed=True)
         told.put(SessionEnded(max(stored.seq, after) + 1, stored.id, stored.audio))
         return told
 
