@@ -331,7 +331,7 @@ class Session:
 
     def _learn(self, utterance: Utterance, answer: Transcript, text: str) -> None:
         if text:
-            self._previous = f"{self._previous} {text}"[-PREVIOUS:]
+            self._previous = f"{self._previous} {text}"[-PREVIOUS:].strip()
             sure = utterance.end - utterance.onset >= SURE
             if self._language is None and answer.language and sure:
                 self._language = answer.language
