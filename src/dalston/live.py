@@ -213,6 +213,10 @@ class Talk(Protocol):
     """Whether who may not enter is told so on an accepted connection, by `failed`, as browsers need it; else
     the handshake is answered with the error's status."""
 
+    @property
+    def owing(self) -> bool:
+        """Whether something is still to be told that the client has asked for: it is, though he hangs up."""
+
     def began(self) -> Iterable[Action]:
         """What to do when the connection is there."""
 

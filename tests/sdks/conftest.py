@@ -91,7 +91,11 @@ def driver(language: str, url: str) -> Iterator[Sdk]:
         pytest.skip("node is missing")
     pipe = subprocess.PIPE
     folder = Path(command[-1]).parent
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=folder) as process:
+    path = os.pathsep.join((str(Path(__file__).parent / "tools"), os.environ["PATH"]))
+    environment = os.environ | {"PATH": path}
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, cwd=folder, env=environment
+    ) as process:
         yield Sdk(process, language, url)
         assert process.stdin is not None
         process.stdin.close()

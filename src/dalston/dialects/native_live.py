@@ -114,7 +114,7 @@ class NativeTalk:
     """A native client."""
 
     protocol: str | None = None
-    accepting = False
+    accepting = owing = False
 
     def __init__(self, query: Sequence[tuple[str, str]]) -> None:
         """From the pairs of a query."""

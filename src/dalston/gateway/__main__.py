@@ -13,8 +13,9 @@ from dalston_engine.process import follow_parent, log_to_stderr
 
 from dalston import settings as settings_
 from dalston.gateway.app import create_app
-from dalston.gateway.connections import Connection, Socket
+from dalston.gateway.connections import Connection
 from dalston.gateway.live import TEXT_BYTES
+from dalston.gateway.sockets import Lasting
 from dalston.store.access_keys import AccessKeys
 
 
@@ -39,7 +40,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         http=Connection,
-        ws=Socket,
+        ws=Lasting,
         ws_max_size=TEXT_BYTES + 1024,
         ws_per_message_deflate=False,
         ws_ping_interval=20,

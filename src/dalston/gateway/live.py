@@ -32,6 +32,8 @@ from dalston.settings import Settings
 router = APIRouter()
 TEXT_BYTES, BINARY_BYTES = 16 * 2**20, 2**20
 """The longest messages."""
+LAST_S = 5.0
+"""How long a client that hangs up is told what it has asked for before."""
 STALLED_S = 30.0
 """Whoever takes nothing of what is sent for so long is gone."""
 HUNG_UP = {1000, 1001, 1005}
@@ -144,7 +146,7 @@ class Conversation:
         self._sessions: Sessions = websocket.app.state.live
         self._session: LiveSession | None = None
         self._outbox: Outbox | None = None
-        self._begun = asyncio.Event()
+        self._begun, self._told = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
         """Carry out what the client asks for, until it is gone or its session over."""
@@ -185,6 +187,7 @@ class Conversation:
             if message["type"] == "websocket.disconnect":
                 if message.get("code") in HUNG_UP and self._session is not None:
                     self._session.end()
+                    await self._settle()
                 return
             binary = message.get("bytes")
             content: str | bytes = (message.get("text") or "") if binary is None else binary
@@ -202,6 +205,14 @@ class Conversation:
                     return
                 await self._line.say(self._talk.failed(error))
 
+    async def _settle(self) -> None:
+        """Give a client that hangs up what it has asked for, if it comes soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_S):
+                while self._talk.owing:
+                    self._told.clear()
+                    await self._told.wait()
+
     async def _tell(self) -> None:
         await self._begun.wait()
         outbox, fatal = self._outbox, False
@@ -209,6 +220,7 @@ class Conversation:
             return
         async for event in outbox.events():
             await self._line.say(self._talk.told(event))
+            self._told.set()
             fatal = fatal or (isinstance(event, Trouble) and event.fatal)
         await self._line.close(*CLOSES.get(outbox.reason, (1011 if fatal else 1000, "")))
 

@@ -1,8 +1,9 @@
 """Live sessions with the vendors' unmodified Python SDKs.
 
 What to do comes as steps: `["send", from, to]` (seconds of the recording, `pace` times as fast as they were
-spoken), `["commit"]`, `["clear"]`, `["event", {…}]`, `["wait", type, how many]`, `["close"]`. What comes of it
-are the events, each as the SDK gives it.
+spoken), `["commit"]`, `["clear"]`, `["update", {…}]`, `["event", {…}]`, `["wait", type, how many]`,
+`["close"]`.
+What comes of it are the events, each as the SDK gives it.
 """
 
 from __future__ import annotations

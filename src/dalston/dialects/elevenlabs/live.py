@@ -90,8 +90,14 @@ class LiveTalk:
         self.vad = self.form.commit_strategy == "vad"
         self.sound = Sound(self.request.encoding, self.request.sample_rate)
         self.segment = Pending()
-        self.fresh, self.commits, self.first, self.late = 0.0, 0, True, False
+        self.fresh, self.first, self.late = 0.0, True, False
+        self.commits = self.answered = 0
         self.told_text = ""
+
+    @property
+    def owing(self) -> bool:
+        """Whether a commit is not answered yet."""
+        return self.wrong is None and self.answered < self.commits
 
     def began(self) -> Iterator[Action]:
         """Open the session, which the query describes wholly."""
@@ -170,6 +176,7 @@ class LiveTalk:
             case FinalTranscript():
                 yield from self._final(event)
             case Flushed():
+                self.answered += 1
                 yield from self._committed()
             case SpeechStarted():
                 yield from self._after_pause(event.at - LEAST_S)

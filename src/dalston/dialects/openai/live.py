@@ -78,6 +78,11 @@ class LiveTalk:
         self.last: str | None = None
         self.audio, self.fresh, self.floor = 0.0, 0.0, 0.0
 
+    @property
+    def owing(self) -> bool:
+        """Whether what its client has committed is not transcribed yet."""
+        return any(one.flush is not None for one in self.waiting)
+
     def began(self) -> Iterator[Action]:
         """Greet; the session opens with its first audio, when its settings are known."""
         yield Say(self._of_session("created"))
