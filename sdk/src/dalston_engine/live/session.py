@@ -42,8 +42,8 @@ ASLEEP_FRAMES = 3
 """Frames looked at in one go while nobody speaks."""
 SURE = RATE * 2
 """Speech in which a language is surely detected."""
-LAG_S, BEHIND_S = 1.0, 30.0
-"""What counts as late, and how late a session may be before it is heard no further."""
+LAG_S, TELL_LAG_S, BEHIND_S = 1.0, 1.0, 30.0
+"""What counts as late, how often that is told, how late a session may be before it is heard no further."""
 PREVIOUS = 200
 """Characters of earlier text told to a pass."""
 
@@ -102,7 +102,7 @@ class Session:
         self._stable, self._asked_at = Stable(), 0
         self._settled = max(start, self.points.floor)
         self._language, self._previous = asked.options.language, asked.previous or ""
-        self._lagging, self._lag_told = False, 0.0
+        self._lagging, self._lag_told = False, float("-inf")
         self.failed = False
 
     # What it is sent.
@@ -210,7 +210,7 @@ class Session:
     def _tell_lag(self) -> None:
         lag, now = self.lag, time.monotonic()
         late = lag > LAG_S
-        if late != self._lagging or (late and now - self._lag_told > 1.0):
+        if (late and now - self._lag_told > TELL_LAG_S) or (self._lagging and not late):
             self._lagging, self._lag_told = late, now
             self._tell(protocol.Lag(lag if late else 0.0))
 

@@ -5,6 +5,7 @@ It needs nothing but the SDK's base until its thread runs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -102,10 +103,9 @@ class Side(Thread):
     def _beat(self, server: Server) -> None:
         since = server.loop.since
         stuck = since is not None and time.monotonic() - since > STUCK_S
-        try:
-            script("beat")(self._redis, worker=self._worker, facts=self._facts(server, stuck), ttl=BEAT_TTL_S)
-        except AWAY:
-            log.warning("redis cannot be reached; still trying")
+        facts = self._facts(server, stuck)
+        with contextlib.suppress(*AWAY):  # of which the keeper tells
+            script("beat")(self._redis, worker=self._worker, facts=facts, ttl=BEAT_TTL_S)
         if stuck:
             log.error("a pass over live speech has not returned for %.0f s", STUCK_S)
             os._exit(70)
@@ -136,8 +136,6 @@ class Side(Thread):
         return f"[{host}]" if ":" in host else host
 
     def _leave(self) -> None:
-        try:
+        with contextlib.suppress(*AWAY):
             self._redis.delete(keys.WORKER(worker=self._worker))
             self._redis.zrem(keys.WORKERS(), self._worker)
-        except AWAY:
-            pass
