@@ -20,7 +20,7 @@ from dalston import live
 from dalston.live_client import LiveClient
 from dalston.local import valkey
 
-SECONDS, QUICK_SECONDS = 75, 30
+SECONDS, QUICK_SECONDS = 60, 30
 STEP_S = 0.02
 """How much audio a message has: what telephones send."""
 START_S = 60

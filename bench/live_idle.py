@@ -14,13 +14,16 @@ from bench import machine
 from bench.conversation import QUERY, RATE
 from bench.figure import Figure
 from bench.live import until_there
-from bench.server import Server, serving
+from bench.server import Failed, Server, serving
+from dalston.live import Ack
 from dalston.live_client import LiveClient
 
 SESSIONS, QUICK_SESSIONS = 200, 50
 AT_ONCE = 10
 SETTLE_S, MEASURE_S = 5.0, 20.0
 FRAME_S = 0.1
+HEARD = 0.8
+"""The share of the audio that must have been acknowledged when it is over; that is told now and then."""
 NOISE = 8
 """Highest sample of what a quiet room sounds like: about -75 dBFS."""
 
@@ -49,9 +52,13 @@ async def _measure(server: Server, count: int) -> tuple[tuple[float, float], tup
 
         sessions = await asyncio.gather(*(begun() for _ in range(count)))
         nothing = await _busy(server)
-        talking = [asyncio.create_task(_silence(one, n / count)) for n, one in enumerate(sessions)]
+        heard = [0.0] * count
+        talking = [asyncio.create_task(_silence(one, n / count, heard)) for n, one in enumerate(sessions)]
         try:
-            return nothing, await _busy(server)
+            silence = await _busy(server)
+            if min(heard) < (SETTLE_S + MEASURE_S) * HEARD:
+                raise Failed(f"of {SETTLE_S + MEASURE_S} s of silence only {min(heard):.1f} s were heard")
+            return nothing, silence
         finally:
             for task in talking:
                 task.cancel()
@@ -76,16 +83,17 @@ def _seconds(pid: int) -> float:
     return float(times.user + times.system)
 
 
-async def _silence(session: LiveClient, offset: float) -> None:
-    """A quiet room for ever; what is told is nobody's concern, but must not pile up."""
-    draw = random.Random(offset)
+async def _silence(session: LiveClient, offset: float, heard: list[float]) -> None:
+    """A quiet room for ever; `heard` has how many seconds of it the server has dealt with, at its place."""
+    draw, place = random.Random(offset), round(offset * len(heard))
     frame = b"".join(
         draw.randint(-NOISE, NOISE).to_bytes(2, "little", signed=True) for _ in range(round(FRAME_S * RATE))
     )
 
     async def listen() -> None:
-        async for _ in session:
-            pass
+        async for event in session:
+            if isinstance(event, Ack):
+                heard[place] = event.audio
 
     listening = asyncio.create_task(listen())
     try:
