@@ -7,7 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,9 +20,10 @@ from msgspec import Struct
 
 import dalston
 from dalston.cli.app import app
-from dalston.dialects.base import Dialect
 from dalston.dialects.elevenlabs import ELEVENLABS
+from dalston.dialects.elevenlabs import live_form as elevenlabs_live
 from dalston.dialects.openai import OPENAI, TRANSLATIONS
+from dalston.dialects.openai import live_form as openai_live
 from dalston.docstrings import of_constants, of_fields
 from dalston.gateway.app import create_app
 from dalston.gateway.asyncapi import document
@@ -153,25 +154,38 @@ def compatibility() -> Iterator[str]:
     """What of the vendors' requests is taken, refused, or works a little otherwise."""
     yield "# Compatibility\n"
     yield "Fields of the vendors' requests. A field that is refused is refused when it asks for something; "
-    yield "its default, sent or not, is taken. A field that is not here is refused.\n"
+    yield "its default, sent or not, is taken. A field that is not here is refused; in the query of "
+    yield "ElevenLabs' live sessions it is ignored.\n"
     for title, dialect in (
         ("ElevenLabs: `POST /v1/speech-to-text`", ELEVENLABS),
         ("OpenAI: `POST /v1/audio/transcriptions`", OPENAI),
         ("OpenAI: `POST /v1/audio/translations`", TRANSLATIONS),
     ):
-        yield f"## {title}\n"
-        yield from table("field,support,what,how it differs", list(_support(dialect)))
-        yield f"Models: {', '.join(f'`{name}`' for name in dialect.names)}.\n"
+        file = ["`file`", "supported", "The recording, audio or video.", ""]
+        yield from _compared(title, [file, *_support(dialect.form)], dialect.names)
+    yield from _compared(
+        "ElevenLabs: `WS /v1/speech-to-text/realtime`", _support(elevenlabs_live.Live), elevenlabs_live.MODELS
+    )
+    live: list[list[str]] = []
+    for prefix, part in openai_live.PARTS:
+        live += (row for row in _support(part, openai_live.Input, prefix) if row not in live)
+    yield from _compared("OpenAI: `WS /v1/realtime`, `audio.input` of a session", live, openai_live.MODELS)
 
 
-def _support(dialect: Dialect) -> Iterator[list[str]]:
-    form: Any = dialect.form
-    told = of_fields(form)
-    yield ["`file`", "supported", "The recording, audio or video.", ""]
-    for name in form.__struct_fields__:
-        refused, differs = form.REFUSED.get(name), form.DIFFERS.get(name)
+def _compared(title: str, rows: Iterable[list[str]], names: Sequence[str]) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield from table("field,support,what,how it differs", list(rows))
+    yield f"Models: {', '.join(f'`{name}`' for name in names)}.\n"
+
+
+def _support(form: Any, told_by: Any = None, prefix: str = "") -> Iterator[list[str]]:
+    """A form's fields; `told_by` is the form that says which of them are refused or differ, by `prefix`."""
+    told, form_by = of_fields(form), told_by or form
+    for field in form.__struct_fields__:
+        name = f"{prefix}{field}"
+        refused, differs = form_by.REFUSED.get(name), form_by.DIFFERS.get(name)
         support = "refused" if refused else "differs" if differs else "supported"
-        yield [f"`{name}`", support, told[name], refused or differs or ""]
+        yield [f"`{name}`", support, told[field], refused or differs or ""]
 
 
 def redis_keys() -> Iterator[str]:

@@ -150,6 +150,7 @@ def test_what_cannot_be_kept_is_refused(path: str) -> None:
         {"transcription": {"language": "en-US"}},
         {"transcription": {"languages": ["en", "de"]}},
         {"transcription": None},
+        {"transcription": {"model": "gpt-4o-transcribe-diarize"}},
         {"transcription": {"model": "gpt-live-transcribe"}, "turn_detection": {"type": "server_vad"}},
         {"turn_detection": {"type": "server_vad", "threshold": 2}},
         {"voice": "alloy"},

@@ -6,6 +6,7 @@ and back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -20,7 +21,9 @@ from dalston.live import ACCURATE, LiveRequest
 
 STREAMING = ("gpt-live-transcribe", "gpt-realtime-whisper")
 """The vendor's models of its live API alone: they have no turns, and tell words as they are spoken."""
-MODELS = (*BATCH, *STREAMING)
+SPEAKERS = "gpt-4o-transcribe-diarize"
+"""The one that tells speakers apart, which none does while they speak."""
+MODELS = (*(name for name in BATCH if name != SPEAKERS), *STREAMING)
 """The vendor's models, all of which stand for `accurate` unless `model_names` says otherwise."""
 SILENCES = {"low": 1500, "medium": 800, "auto": 800, "high": 400}
 """Milliseconds of silence that end a turn, by the eagerness of `semantic_vad`."""
@@ -117,6 +120,8 @@ class Input(Struct, kw_only=True, forbid_unknown_fields=True):
         "deltas while words are spoken; fixed once audio has come",
         "transcription.languages": "one language; several are refused",
         "transcription.keywords": "a hint to the model, as its prompt is",
+        "include": "logprobs have an entry for each word: the model's mean probability of its tokens; absent "
+        "where an engine measures none",
         "turn_detection.threshold": "held between 0.05 and 0.95",
         "turn_detection.eagerness": "a silence of 1500 ms (`low`), 800 (`medium`, `auto`) or 400 (`high`)",
         "turn_detection.create_response": "ignored, as in the vendor's sessions that transcribe",
@@ -134,18 +139,34 @@ class Input(Struct, kw_only=True, forbid_unknown_fields=True):
     """Whether noise is taken out of the audio."""
 
 
+class Told(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The settings of what is told."""
+
+    include: Include = UNSET
+    """What a finished transcript has besides."""
+
+
+PARTS: Sequence[tuple[str, type[Struct]]] = (
+    ("", Input),
+    ("transcription.", Transcription),
+    ("turn_detection.", ServerVad),
+    ("turn_detection.", SemanticVad),
+    ("", Told),
+)
+"""What the settings are made of, by what their fields' names begin with."""
+
+
 class SessionAudio(Struct, kw_only=True, forbid_unknown_fields=True):
     """The audio of a session."""
 
     input: Input | UnsetType = UNSET
 
 
-class Session(Struct, kw_only=True, forbid_unknown_fields=True):
+class Session(Told, kw_only=True, forbid_unknown_fields=True):
     """A session's settings as they are sent today."""
 
     type: Literal["transcription"] | UnsetType = UNSET
     audio: SessionAudio | UnsetType = UNSET
-    include: Include = UNSET
 
 
 class Expiry(Struct, forbid_unknown_fields=True):
@@ -161,14 +182,13 @@ class Secret(Struct, forbid_unknown_fields=True):
     expires_at: Expiry = msgspec.field(default_factory=Expiry)
 
 
-class BetaSession(Struct, kw_only=True, forbid_unknown_fields=True):
+class BetaSession(Told, kw_only=True, forbid_unknown_fields=True):
     """A session's settings as they were sent in the beta."""
 
     input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | UnsetType = UNSET
     input_audio_transcription: Transcription | UnsetType = UNSET
     turn_detection: Detection = UNSET
     input_audio_noise_reduction: dict[str, Any] | UnsetType | None = UNSET
-    include: Include = UNSET
     modalities: list[str] | UnsetType | None = UNSET
     client_secret: Secret | UnsetType | None = UNSET
 
@@ -236,6 +256,11 @@ class Settings(Struct, frozen=True):
             given.get("include", self.include),
         )
         new.language()
+        if new.transcription["model"] == SPEAKERS:
+            told = (
+                f"The model `{SPEAKERS}` is not supported: no engine tells speakers apart while they speak."
+            )
+            raise BadField("transcription.model", told, code="unsupported_value", status=400)
         if new.transcription["model"] in STREAMING and new.wish:
             told = f"The model {new.transcription['model']} has no turns: turn_detection has to be null."
             raise BadField("turn_detection", told, code="invalid_value", status=400)
