@@ -39,7 +39,7 @@ from dalston.realtime.minutes import Minutes
 from dalston.realtime.outbox import Outbox
 from dalston.realtime.tape import Command, Tape
 from dalston.store import live as store
-from dalston.store.client import Client
+from dalston.store.client import Client, end_if_cancelled
 
 log = logging.getLogger("dalston.realtime")
 
@@ -225,12 +225,12 @@ class LiveSession:
                 if time.monotonic() > end or (fresh and not avoid):
                     raise
                 avoid = set()
-                await asyncio.sleep(AGAIN_S)
+                await self._rest()
             except AWAY:
                 if fresh:
                     raise
                 end = time.monotonic() + patience
-                await asyncio.sleep(AGAIN_S)
+                await self._rest()
 
     async def _open(self, place: store.Place) -> None:
         tape, options = self.tape, self.tape.options
@@ -386,7 +386,7 @@ class LiveSession:
                 self.tape.heard(audio)
                 return await self._move("unknown to Redis")
             except AWAY:
-                await asyncio.sleep(AGAIN_S)
+                await self._rest()
 
     async def _move(self, why: str) -> None:
         """The next attachment, at another worker if there is one."""
@@ -433,9 +433,13 @@ class LiveSession:
                 await call()
                 return
             except AWAY:
-                await asyncio.sleep(AGAIN_S)
+                await self._rest()
 
     # Small things.
+
+    async def _rest(self) -> None:
+        end_if_cancelled()
+        await asyncio.sleep(AGAIN_S)
 
     @property
     def _crowded(self) -> bool:
