@@ -27,7 +27,8 @@ def keyed(
     data = tmp_path_factory.mktemp("keyed")
     keys = [AccessKeys(data).make(Wanted(name))[1] for name in ("ann", "bob")]
     POOR.update((name, AccessKeys(data).make(Wanted(name, limits=LITTLE))[1]) for name in CALLS)
-    with speaking(data, TURNS, DALSTON_KEYS="required") as server, driver(request.param, server.url) as sdk:
+    settings = {"DALSTON_KEYS": "required"}
+    with speaking(data, f"{TURNS},fake", **settings) as server, driver(request.param, server.url) as sdk:
         yield sdk, keys[0], keys[1]
 
 
@@ -109,3 +110,54 @@ def test_models_want_a_key_too(keyed: Keyed) -> None:
     assert done(sdk.call("openai", "models.list", ann))
     assert sdk.call("openai", "models.list", "wrong")["error"] == "AuthenticationError"
     assert sdk.call("elevenlabs", "models.list", "wrong")["status"] == 401
+
+
+def scribe(sdk: Sdk, key: str | None, until: str, **more: Any) -> Any:
+    """What comes of a live session of ElevenLabs' that hears nothing."""
+    args = {"model_id": "fake", "audio_format": "pcm_16000", "sample_rate": 16_000} | more
+    if sdk.language == "javascript":
+        args = {"modelId": "fake", "audioFormat": "pcm_16000", "sampleRate": 16_000} | more
+    steps = [["wait", until], ["close"]]
+    return sdk.call("elevenlabs", "live", key, file="/dev/null", rate=16_000, args=args, steps=steps)
+
+
+def realtime(sdk: Sdk, key: str, until: str) -> Any:
+    """What comes of a live session of OpenAI's that hears nothing."""
+    steps = [["wait", until], *([["close"]] if sdk.language == "javascript" else [])]
+    return sdk.call("openai", "live", key, file="/dev/null", rate=24_000, steps=steps)
+
+
+def types(said: Any) -> set[str]:
+    """Which events came."""
+    return {event["type"] for event in done(said)}
+
+
+def test_live_sessions_want_a_key(keyed: Keyed) -> None:
+    sdk, ann, _ = keyed
+    assert "session_started" in types(scribe(sdk, ann, "session_started"))
+    assert "session.created" in types(realtime(sdk, ann, "session.created"))
+    if sdk.language == "python":
+        for said in (scribe(sdk, "wrong", "close"), realtime(sdk, "wrong", "close")):
+            assert "HTTP 401" in said["text"]
+    else:
+        assert "401" in str(done(scribe(sdk, "wrong", "error")))
+        assert "401" in str(done(realtime(sdk, "wrong", "raised")))
+
+
+def test_a_token_opens_one_live_session(keyed: Keyed) -> None:
+    sdk, ann, _ = keyed
+    make = "tokens.single_use.create"
+    token = done(sdk.named("elevenlabs", make, ann, token_type="realtime_scribe"))["token"]
+    assert "session_started" in types(scribe(sdk, "none", "session_started", token=token))
+    assert "auth_error" in types(scribe(sdk, "none", "close", token=token))
+
+
+def test_an_ephemeral_key_opens_live_sessions_and_nothing_else(keyed: Keyed, mono: str) -> None:
+    sdk, ann, _ = keyed
+    make, args = "realtime.client_secrets.create", {"session": {"type": "transcription"}}
+    key = done(sdk.call("openai", make, ann, args=args))["value"]
+    for _ in "12":
+        assert "session.created" in types(realtime(sdk, key, "session.created"))
+    assert sdk.call("openai", make, key, args=args)["status"] == 403
+    said = sdk.call("openai", CALLS["openai"], key, file=mono, args=MODEL["openai"])
+    assert (said["status"], said["body"]["code"]) == (403, "missing_scope")

@@ -110,7 +110,7 @@ def realtime(
     """The events of a session of OpenAI's."""
     beta = "transcription_" if call == "live.beta" else ""
     steps = [["wait", f"{beta}session.created"], *steps]
-    told = {"file": talk.pcm24, "rate": 24_000, "steps": steps} | more
+    told: dict[str, Any] = {"file": talk.pcm24, "rate": 24_000, "steps": steps} | more
     events: list[Any] = done(sdk.call(vendor, call, **told))
     return events
 
@@ -277,8 +277,8 @@ def test_turns_are_told_in_order(sdk: Sdk, talk: Talk) -> None:
     (created,) = of(events, "session.created")
     assert created["session"]["type"] == "transcription"
     if sdk.language == "python":
-        kinds = {one["class"] for one in (found["event"] for found in events)}
-        assert "ConversationItemInputAudioTranscriptionCompletedEvent" in kinds
+        classes = {one["class"] for one in (found["event"] for found in events)}
+        assert "ConversationItemInputAudioTranscriptionCompletedEvent" in classes
 
 
 def test_a_conversation_is_refused_and_an_empty_commit_too(sdk: Sdk, talk: Talk) -> None:
