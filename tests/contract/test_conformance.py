@@ -15,8 +15,8 @@ from dalston.local.environments import EngineFolder
 
 ROOT = Path(__file__).parents[2]
 CHECKS = [
-    "manifest", "environment", "alone", "card", "recording", "segments", "channels", "silence", "no sample",
-    "damage", "options", "free text", "life", "SIGTERM", "cancel", "kill -9", "log", "traces",
+    "manifest", "environment", "alone", "live", "card", "recording", "segments", "channels", "silence",
+    "no sample", "damage", "options", "free text", "life", "SIGTERM", "cancel", "kill -9", "log", "traces",
 ]  # fmt: skip
 MANIFEST = """
 [project]
@@ -117,7 +117,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ENGINES: dict[str, dict[str, Any]] = {
     "prepare": {}, "final-merger": {}, "fake": {"seconds": 0.1}, "phone-align": {}}  # fmt: skip
 WITH_SPEECH = {"faster-whisper": {"model": "tiny.en"}, "pyannote-onnx": {}}
-LARGE = {"pyannote-3.1": {"model": "offline"}, "whisper-openai": {"model": "tiny.en"}}
+LARGE = {"moonshine": {}, "pyannote-3.1": {"model": "offline"}, "whisper-openai": {"model": "tiny.en"}}
 """Optional engines with weights in packages."""
 WITHOUT_WEIGHTS = {"parakeet", "pyannote-4.0", "wav2vec-align", "whisperx-align", "whisperx-full"}
 """Optional engines whose weights are fetched: `tests/engines` tests them, with checkpoints made there."""
@@ -135,7 +135,7 @@ def test_no_engine_of_the_project_is_left_out() -> None:
 def test_the_engines_of_the_project_conform(id: str, params: dict[str, Any]) -> None:
     engine = environments.find(id, "")
     lines = checked(engine, **params)
-    assert list(lines) == checks_of(engine.manifest.stage)
+    assert list(lines) == checks_of(engine.manifest.stage, engine.manifest.listens)
     assert not failures(lines)
 
 
@@ -162,14 +162,16 @@ def test_a_large_engine_conforms_where_it_is_installed(id: str, params: dict[str
 def test_a_new_engine_conforms_as_it_stands(tmp_path: Path, stage: str) -> None:
     new.make("my-own", stage, tmp_path / "my-own")
     lines = checked(environments.at(str(tmp_path / "my-own"), ""))
-    assert list(lines) == checks_of(stage)
+    assert list(lines) == checks_of(stage, stage == "listen")
     assert not failures(lines)
 
 
-def checks_of(stage: str) -> list[str]:
+def checks_of(stage: str, listens: bool) -> list[str]:
     """Those that an engine of a stage is given."""
     others = {"segments": "transcribe", "channels": "prepare"}
-    return [name for name in CHECKS if others.get(name, stage) == stage]
+    live = {"manifest", "environment", "alone", "live", "card", "SIGTERM", "log", "traces"}
+    found = [name for name in CHECKS if others.get(name, stage) == stage and (listens or name != "live")]
+    return [name for name in found if stage != "listen" or name in live]
 
 
 @pytest.mark.timeout(180)

@@ -14,6 +14,7 @@ from dalston_engine import manifest as manifests
 from dalston_engine.engine import Engine
 from dalston_engine.errors import DalstonError
 from dalston_engine.host import Host
+from dalston_engine.live.speech import utterance
 from dalston_engine.models import Models
 from dalston_engine.parameters import from_environment
 from dalston_engine.process import follow_parent, log_to_stderr
@@ -112,6 +113,8 @@ def _argument(name: str, inputs: list[Path], folder: Path) -> Any:
     try:
         if name == "audio":
             return Audio(inputs[0])
+        if name == "batch":
+            return [utterance(Audio(one)) for one in inputs]
         if name == "transcript":
             return json.decode(inputs[1].read_bytes(), type=Transcript)
         if name == "parts":

@@ -18,7 +18,7 @@ from dalston_engine.errors import DalstonError
 from dalston_engine.parameters import validated
 from dalston_engine.types import Card
 
-from dalston.conformance import material
+from dalston.conformance import hearing, material
 from dalston.conformance.leaks import stray_keys
 from dalston.conformance.material import MARKER, Material
 from dalston.conformance.workbench import Attempt, Failed, Workbench
@@ -67,6 +67,10 @@ class Checks:
         if pause > PAUSE_S:
             raise Failed(f"its other threads could not run for {pause:.1f} s; {PAUSE_S:.0f} s are allowed")
         return f"prints a {type(result).__name__}; other threads waited {pause:.2f} s at most"
+
+    def hears(self) -> str:
+        """Hears utterances of live sessions."""
+        return hearing.hears(self.bench, str(self.given.get("model", "")), self.recording.audio)
 
     def announces(self) -> str:
         """Its card is in Redis, and the server understands every option on it."""
@@ -286,6 +290,7 @@ class Checks:
             "align": [folder / "audio.wav", folder / "transcript.json"],
             "diarize": [folder / "audio.wav"],
             "merge": [folder / "media.json", folder / "transcript.json"],
+            "listen": [folder / "audio.wav"],
         }
         return arguments[self.bench.stage.name]
 
@@ -295,10 +300,18 @@ class Checks:
             result: Any = msgspec.json.decode(content, type=kind)
         except msgspec.DecodeError as error:
             raise Failed(f"its result is no {kind.__name__}: {error}") from None
+        if isinstance(result, list):
+            return self._decoded_each(content)
         if isinstance(result, Transcript):
             texts = ["".join(s.text for s in result.segments), *(s.text for s in result.segments)]
             self.said |= {text.strip() for text in texts if len(text.split()) >= PHRASE}
         return result
+
+    def _decoded_each(self, content: bytes) -> list[Transcript]:
+        try:
+            return msgspec.json.decode(content, type=list[Transcript])
+        except msgspec.DecodeError as error:
+            raise Failed(f"its result is no list of transcripts: {error}") from None
 
     def _plausible(self, result: Any, attempt: Attempt) -> str:
         if isinstance(result, Media):

@@ -3,6 +3,7 @@
     inside.py hold start FOLDER engine.py        every task waits before the engine's method is called
     inside.py hold progress FOLDER engine.py     every task waits at its first progress call
     inside.py alone engine.py recording …        prints, last on stderr, the longest pause of a thread
+    inside.py hear MODEL FOLDER engine.py        hears the recordings in FOLDER as live sessions' utterances
 
 While a task waits there is a file `held` in FOLDER. It waits until it is cancelled, or its process is
 asked to stop. An engine that goes on in spite of that leaves a file `swallowed`. Nothing but the time
@@ -15,14 +16,30 @@ from __future__ import annotations
 import runpy
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
+from dalston_engine.host import Host
+from dalston_engine.live.speech import utterance
 from dalston_engine.testing import longest_pause
-from dalston_engine.types import Task
+from dalston_engine.types import Audio, Task, Transcript
 from dalston_engine.worker import Keeper, Outcome, Worker
 
 TICK_S = 0.01
 HELD, SWALLOWED = "held", "swallowed"
+
+
+class Heard(msgspec.Struct):
+    """What an engine heard in the same utterances, in order."""
+
+    together: list[Transcript]
+    alone: list[Transcript]
+    """One pass for each."""
+    partly: list[Transcript]
+    """Soon to be replaced."""
+    twice: list[list[Transcript]]
+    """Together again, in two threads at the same time."""
 
 
 def hold(place: str, folder: Path) -> None:
@@ -55,6 +72,27 @@ def hold(place: str, folder: Path) -> None:
         Keeper.report = held_report  # type: ignore[method-assign]
 
 
+def hear(model: str, folder: Path) -> None:
+    """Let the engine hear utterances, in place of working for a server; prints a `Heard`."""
+
+    def heard(host: Host, *_: object) -> None:
+        recordings = [Audio(path) for path in sorted(folder.glob("*.wav"))]
+        batch = [utterance(one, words=True) for one in recordings]
+        partly = [utterance(one, final=False) for one in recordings]
+        name = model or None
+        told = Heard(
+            host.listen(name, batch),
+            [host.listen(name, [one])[0] for one in batch],
+            host.listen(name, partly),
+            [],
+        )
+        with ThreadPoolExecutor(2) as threads:
+            told.twice = list(threads.map(lambda _: host.listen(name, batch), range(2)))
+        print(msgspec.json.encode(told, enc_hook=lambda number: number.item()).decode())
+
+    sys.modules["dalston_engine.serve"]._work = heard  # type: ignore[attr-defined]
+
+
 def run(path: str) -> None:
     """As `python engine.py` does it."""
     sys.path[0] = str(Path(path).parent)
@@ -66,6 +104,10 @@ if __name__ == "__main__":
         case ["hold", place, folder, engine]:
             sys.argv = [engine]
             hold(place, Path(folder))
+            run(engine)
+        case ["hear", model, folder, engine]:
+            sys.argv = [engine]
+            hear(model, Path(folder))
             run(engine)
         case ["alone", engine, *arguments]:
             sys.argv = [engine, *arguments]

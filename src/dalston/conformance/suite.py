@@ -73,10 +73,24 @@ def _installed(engine: EngineFolder) -> str:
 
 def _run(checks: Checks, bench: Workbench, report: Report) -> None:
     report.check("alone", checks.alone)
+    if bench.engine.manifest.listens:
+        report.check("live", checks.hears)
+    if bench.stage.name == "listen":
+        with bench.instance():
+            report.check("card", checks.announces)
+            report.check("SIGTERM", checks.drains)
+    elif not _tasks(checks, bench, report):
+        return
+    report.check("log", checks.discreet)
+    report.check("traces", checks.tidy)
+
+
+def _tasks(checks: Checks, bench: Workbench, report: Report) -> bool:
+    """The checks of an engine that is given tasks; False: it does none."""
     with bench.instance():
         if not report.check("card", checks.announces) or not report.check("recording", checks.transcribes):
             report.say("· the other checks need this one")
-            return
+            return False
         if bench.stage.name == "transcribe":
             report.check("segments", checks.tells)
         if bench.stage.name == "prepare":
@@ -91,5 +105,4 @@ def _run(checks: Checks, bench: Workbench, report: Report) -> None:
     with bench.instance(hold="progress"):
         report.check("cancel", checks.cancelled)
     report.check("kill -9", checks.taken_over)
-    report.check("log", checks.discreet)
-    report.check("traces", checks.tidy)
+    return True

@@ -108,7 +108,14 @@ class Workbench:
     def alone(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """The engine run by hand, without a server."""
         python, code = self.engine.command
-        command = [python, inside.__file__, "alone", code, *map(str, arguments)]
+        return self._run([python, inside.__file__, "alone", code, *map(str, arguments)])
+
+    def hear(self, model: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """The engine given the recordings in a folder as utterances of live sessions."""
+        python, code = self.engine.command
+        return self._run([python, inside.__file__, "hear", model, str(folder), code])
+
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         env = self.env | {"TMPDIR": str(self.tmp)}
         try:
             return subprocess.run(  # noqa: S603

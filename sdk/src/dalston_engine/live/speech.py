@@ -4,6 +4,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from dalston_engine.types import Audio
+
 
 class Speech(Struct):
     """One utterance as far as it was spoken, of some session."""
@@ -25,3 +27,10 @@ class Speech(Struct):
     def seconds(self) -> float:
         """Its length."""
         return len(self.samples) / 16_000
+
+
+def utterance(audio: Audio, **how: Any) -> Speech:
+    """Prepared audio as one utterance, final unless `how` says otherwise."""
+    import numpy as np
+
+    return Speech(np.frombuffer(audio.pcm(), "<i2").astype(np.float32) / 32768, **{"final": True, **how})
