@@ -86,7 +86,15 @@ class EngineFolder:
         """What the engine and the SDK need, resolved now; kept in the environment."""
         sdk, target = self.environment / "sdk.in", self.environment / LOCK
         sdk.write_text(" ".join(_sdk()) + "\n")
-        options = ["--upgrade", "--python", python, "--no-header", "--no-annotate"]
+        options = [
+            "--project",
+            str(self.folder),
+            "--upgrade",
+            "--python",
+            python,
+            "--no-header",
+            "--no-annotate",
+        ]
         own = ["--no-emit-package", "dalston-engine", "--no-sources-package", "dalston-engine"]
         _uv("pip", "compile", *options, *own, str(self.folder / MANIFEST), str(sdk), "-o", str(target))
         return target
