@@ -185,6 +185,9 @@ def test_what_passes_cost_is_measured_with_sound() -> None:
         return [said("") for _ in batch]
 
     cost = capacity.measured(listen, "en")
-    assert batches == [(1, False), (1, False), (8, False), (8, True)]
+    assert batches == [(1, False), (8, False), (8, True)]
     assert cost.final >= cost.partial >= 0
+    batches.clear()
+    assert capacity.estimated(listen, "en").once == 0
+    assert batches == [(1, False)]
     assert COST.expected([Speech(np.tile(SECOND, 6), False)] * 3) == pytest.approx(0.03 + 3 * 0.04)

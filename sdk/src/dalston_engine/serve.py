@@ -97,7 +97,7 @@ def _work(host: Host, settings: Settings, data: Path) -> None:
 
         place = Place(settings.redis_url, settings.live_host, settings.live_port, settings.live_url,
                       settings.live_sessions)  # fmt: skip
-        worker.side = Side(host, instance, place, settings.preload)
+        worker.side = Side(host, instance, place, settings.preload, lambda: worker.busy)
     worker.run(settings.preload)
 
 

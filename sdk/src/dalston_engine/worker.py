@@ -147,6 +147,11 @@ class Worker:
         with contextlib.suppress(*AWAY):
             self.keeper.queue.leave()  # the other connection may have been left in the middle of a reply
 
+    @property
+    def busy(self) -> bool:
+        """Whether a task is at hand."""
+        return self.keeper._hold.task is not None
+
     def perform(self, task: Task) -> Outcome:
         """Do the task; every way it can end becomes an outcome."""
         try:

@@ -43,31 +43,37 @@ class Cost(Struct):
         return (self.once + each * len(batch)) * (0.4 + 0.6 * longest / TRIAL_S)
 
 
+def estimated(listen: Callable[[list[Speech]], list[Transcript]], language: str) -> Cost:
+    """What passes will cost at most, from a single one."""
+    alone = _seconds(listen, _trial(1, False, language))
+    return Cost(0.0, alone, 1.5 * alone)
+
+
 def measured(listen: Callable[[list[Speech]], list[Transcript]], language: str) -> Cost:
-    """What passes cost with a model that is loaded."""
-    sway = 0.05 * (1 + np.sin(np.arange(TRIAL_S * RATE) * (2 * np.pi * 4 / RATE)))
-    noise = (np.random.default_rng(1).standard_normal(TRIAL_S * RATE) * sway).astype(np.float32)
-    listen([Speech(noise, False, language)])  # the first one is slower
-    alone = _seconds(listen, [Speech(noise, False, language)])
+    """What passes cost with a model that has been at work."""
+    alone = _seconds(listen, _trial(1, False, language))
     if alone > SLOW_S:
         return Cost(0.0, alone, alone)
-    partial, final = (
-        _seconds(listen, [Speech(noise, kind, language) for _ in range(TRIALS)]) / TRIALS
-        for kind in (False, True)
-    )
+    partial, final = (_seconds(listen, _trial(TRIALS, kind, language)) / TRIALS for kind in (False, True))
     return Cost(max(alone - partial, 0.0), partial, max(final, partial))
 
 
 def capacity(costs: dict[str, Cost], sessions: Collection[str], default: str, meter: Meter) -> int:
     """How many sessions there may be in all; `sessions`: the models of those there are."""
     there = len(sessions)
-    late, slowness = meter.waited(0.95), max(meter.slowness(), 1.0)
+    late, slowness = meter.waited(0.95), max(meter.slowness(), 0.5)
     if there and ((late or 0.0) > LATE_S or meter.busy(5.0) > FULL):
         return there
     if default not in costs:
         return max(there, 1)
     taken = sum(costs[model].share if model in costs else TARGET for model in sessions) * slowness
     return max(there + int(max(TARGET - taken, 0.0) / (costs[default].share * slowness)), 1)
+
+
+def _trial(count: int, final: bool, language: str) -> list[Speech]:
+    sway = 0.05 * (1 + np.sin(np.arange(TRIAL_S * RATE) * (2 * np.pi * 4 / RATE)))
+    noise = (np.random.default_rng(1).standard_normal(TRIAL_S * RATE) * sway).astype(np.float32)
+    return [Speech(noise, final, language) for _ in range(count)]
 
 
 def _seconds(listen: Callable[[list[Speech]], list[Transcript]], batch: list[Speech]) -> float:

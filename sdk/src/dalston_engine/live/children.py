@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
@@ -28,7 +29,8 @@ class Decoding:
     async def start(cls) -> Decoding:
         """A process of its own."""
         command = sys.executable, "-m", "dalston_engine.live.decode"
-        return cls(await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE))
+        harmless = {name: value for name, value in os.environ.items() if not name.startswith("DALSTON_")}
+        return cls(await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=harmless))
 
     async def feed(self, content: bytes) -> None:
         """More of the file; waits while the decoder is behind."""

@@ -14,6 +14,8 @@ import sys
 MEMORY = 2**30
 DEMUXERS = "ogg,matroska,webm,mp3,flac,wav,mov,mp4,m4a,aac"
 BUFFER = 4096
+DAMAGED = 50
+"""Packets in a row that cannot be decoded, after which the file is given up."""
 
 
 class Incoming:
@@ -36,19 +38,25 @@ def main() -> int:
     av.logging.set_level(None)
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "", "probesize": "65536",
                "analyzeduration": "500000"}  # fmt: skip
-    written = 0
+    written = bad = 0
     try:
         with av.open(Incoming(), options=options, buffer_size=BUFFER) as container:
             resampler = av.AudioResampler("s16", "mono", 16_000)
-            for frame in container.decode(container.streams.audio[0]):
-                for piece in resampler.resample(frame):
+            for packet in container.demux(container.streams.audio[0]):
+                try:
+                    frames, bad = packet.decode(), 0
+                except av.InvalidDataError:
+                    frames, bad = [], bad + 1
+                for piece in [piece for frame in frames for piece in resampler.resample(frame)]:
                     written += _write(piece.to_ndarray().tobytes())
-            for piece in resampler.resample(None):
+                if bad > DAMAGED:
+                    return 1
+            for piece in resampler.resample(None) if written else []:
                 written += _write(piece.to_ndarray().tobytes())
     except BrokenPipeError:
         return 0
     except (av.FFmpegError, IndexError, MemoryError, ValueError):
-        return 0 if written else 1
+        return 1
     return 0 if written else 1
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import takewhile
 from threading import Condition, Event, Thread
 from typing import Any
 
@@ -60,21 +61,19 @@ class Meter:
     def busy(self, window: float = 2.0) -> float:
         """The share of the last seconds spent in passes, 0 to 1."""
         now = time.monotonic()
-        spent = sum(
-            min(seconds, window - (now - end)) for end, seconds, _ in self.passes if now - end < window
-        )
-        return min(spent / window, 1.0)
+        late = takewhile(lambda one: now - one[0] < window, reversed(list(self.passes)))
+        return min(sum(min(seconds, window - (now - end)) for end, seconds, _ in late) / window, 1.0)
 
     def slowness(self) -> float:
         """How many times longer passes take than when they were measured: the median of late."""
         now = time.monotonic()
-        late = sorted(slow for end, _, slow in self.passes if slow and now - end < WINDOW_S)
+        late = sorted(slow for end, _, slow in list(self.passes) if slow and now - end < WINDOW_S)
         return late[len(late) // 2] if len(late) >= 5 else 1.0
 
     def waited(self, share: float) -> float | None:
         """How long finals took at most, in this share of them; None: there were none of late."""
         now = time.monotonic()
-        late = sorted(seconds for at, seconds in self.waits if now - at < WINDOW_S)
+        late = sorted(seconds for at, seconds in list(self.waits) if now - at < WINDOW_S)
         return late[int(share * (len(late) - 1))] if late else None
 
 

@@ -10,6 +10,7 @@ import os
 import socket
 import traceback
 from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from threading import Thread
 from typing import Any
@@ -30,6 +31,7 @@ from dalston_engine.types import Transcript
 log = logging.getLogger("dalston.live")
 logging.getLogger("websockets").setLevel(logging.CRITICAL)
 
+Trial = Callable[[Callable[[list[Speech]], list[Transcript]], str], capacity.Cost]
 MESSAGE_BYTES = 2**20
 OPEN_S = 10.0
 
@@ -89,14 +91,13 @@ class Server(Thread):
                          max_size=MESSAGE_BYTES, close_timeout=1, server_header=None):  # fmt: skip
             if self._preload is not None:
                 await asyncio.to_thread(self._host.loaded, self._named(self.default))
-                await self._measure(self.default)
+                await self._measure(self.default, capacity.estimated)
             self.ready = True
             await asyncio.Event().wait()
 
     def _hang_up(self) -> None:
         for connection in self._sockets:
-            self._tasks.add(task := self._events.create_task(connection.close(1012, "The worker stops.")))
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(connection.close(1012, "The worker stops."))
 
     def _enter(self, connection: ServerConnection, request: Any) -> Any:
         given, due = request.headers.get("Authorization") or "", f"Bearer {self._secret}"
@@ -148,18 +149,29 @@ class Server(Thread):
         async with self._loading[model]:
             await asyncio.to_thread(self._host.loaded, self._named(model))
             if model not in self._measured:
-                self._tasks.add(task := self._events.create_task(self._measure(model)))
-                task.add_done_callback(self._tasks.discard)
+                self._spawn(self._measure(model, capacity.measured))
 
-    async def _measure(self, model: str) -> None:
+    def measure(self) -> None:
+        """Find out now what sessions cost: nothing else is to be done. From any thread."""
+        if self.default in self.costs and self.default not in self._measured:
+            work = self._measure(self.default, capacity.measured)
+            self._events.call_soon_threadsafe(self._spawn, work)
+
+    async def _measure(self, model: str, how: Trial) -> None:
+        """An estimate is soon had, and good until there is time to measure, or a session."""
         if model in self._measured:
             return
-        self._measured.add(model)
+        if how is capacity.measured:
+            self._measured.add(model)
         language = next(iter(self.models[model]), "*").replace("*", "en")
-        trial = self.loop.apart(lambda: capacity.measured(lambda batch: self._listen(model, batch), language))
+        trial = self.loop.apart(lambda: how(lambda batch: self._listen(model, batch), language))
         with contextlib.suppress(Exception):  # a session will tell what is wrong
             self.costs[model] = cost = await asyncio.wrap_future(trial)
             log.info("a conversation with %s takes %.1f %% of the time", model, cost.share * 100)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(task := self._events.create_task(work))
+        task.add_done_callback(self._tasks.discard)
 
     def _expected(self, model: str, batch: list[Speech]) -> float:
         return self.costs[model].expected(batch) if model in self.costs else 0.0

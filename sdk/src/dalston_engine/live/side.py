@@ -12,6 +12,7 @@ import secrets
 import socket
 import time
 import traceback
+from collections.abc import Callable
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ log = logging.getLogger("dalston.live")
 BEAT_S, BEAT_TTL_S = 0.5, 10
 STUCK_S = 20.0
 """A pass that takes longer will not return."""
+CALM_BEATS = 6
+"""So long without a task, and what sessions cost is measured: that would delay one."""
 ANY = {"0.0.0.0", "::", ""}  # noqa: S104
 
 
@@ -50,9 +53,13 @@ class Place(Struct, frozen=True):
 class Side(Thread):
     """Runs the server of sessions and sends its heartbeats; the process does not outlive it."""
 
-    def __init__(self, host: Host, worker: str, place: Place, preload: str | None) -> None:
+    def __init__(
+        self, host: Host, worker: str, place: Place, preload: str | None, busy: Callable[[], bool]
+    ) -> None:
+        """`busy` tells whether a task is at hand."""
         super().__init__(name="live side", daemon=True)
         self._host, self._worker, self._place, self._preload = host, worker, place, preload
+        self._busy, self._calm = busy, 0
         self._secret, self._stopping, self._draining = secrets.token_urlsafe(32), Event(), False
         self._redis = connect(place.redis, single_connection_client=True)
         self._server: Server | None = None
@@ -64,6 +71,9 @@ class Side(Thread):
             self._server = server
             while not self._stopping.wait(BEAT_S):
                 self._beat(server)
+                self._calm = 0 if self._busy() else self._calm + 1
+                if self._calm == CALM_BEATS:
+                    server.measure()
             self._leave()
         except BaseException:
             traceback.print_exc()
