@@ -11,7 +11,7 @@ from dalston_engine.errors import DalstonError
 from dalston import live
 from dalston.dialects.elevenlabs.live import LEAST_S, MOST_S, LiveTalk
 from dalston.dialects.elevenlabs.live_form import FORMATS, Live
-from dalston.errors import BadField, Forbidden, Limited, Refusal, Unauthorized
+from dalston.errors import BadField, Forbidden, Limited, LiveFull, Refusal, Unauthorized
 from dalston.live import Audio, Begin, Configure, Flush, LiveRequest
 from tests.unit.talking import SECOND, Told, b64, told, words
 
@@ -287,8 +287,8 @@ def test_a_chunk_that_is_too_long_is_told() -> None:
         (Refusal(), "resource_exhausted", 1013),
         (BadField("x", "y"), "invalid_request", 1008),
         (DalstonError("y", code="unknown_model", status=404), "invalid_request", 1008),
-        (DalstonError("y", code="session_time_limit"), "session_time_limit_exceeded", 1000),
-        (DalstonError("y", code="queue_overflow"), "queue_overflow", 1013),
+        (LiveFull(), "resource_exhausted", 1013),
+        (DalstonError("y", code="worker_lost", status=503), "transcriber_error", 1011),
         (DalstonError("y"), "transcriber_error", 1011),
     ],
     ids=lambda one: getattr(one, "code", one),

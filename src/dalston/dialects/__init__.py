@@ -6,7 +6,8 @@ its paths knows a dialect's names. Each has
 - a form: a struct whose fields are the vendor's, with what is refused or differs and why;
 - `submission`: the form to what Dalston is asked for;
 - `answer`: a finished transcript to what the vendor would send;
-- `error`: any error to the vendor's envelope.
+- `error`: any error to the vendor's envelope;
+- `LiveTalk`: its conversation while somebody speaks, see `dalston.live.Talk`.
 """
 
 from __future__ import annotations

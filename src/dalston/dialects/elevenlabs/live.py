@@ -45,13 +45,7 @@ LEAST_S, MOST_S = 0.3, 90.0
 """Seconds of audio that a commit must have, and after which one is made in any case."""
 CHUNK_BYTES = 10_485_760
 """The longest base64 text of a chunk."""
-ERRORS = {
-    "quota_exceeded": ("quota_exceeded", 1008),
-    "session_time_limit": ("session_time_limit_exceeded", 1000),
-    "queue_overflow": ("queue_overflow", 1013),
-    "upload_too_large": ("chunk_size_exceeded", 1008),
-    "unknown_model": ("invalid_request", 1008),
-}
+ERRORS = {"quota_exceeded": ("quota_exceeded", 1008), "worker_lost": ("transcriber_error", 1011)}
 STATUSES = {
     401: ("auth_error", 1008),
     403: ("auth_error", 1008),
