@@ -180,7 +180,7 @@ def test_what_passes_cost_is_measured_with_sound() -> None:
     batches: list[tuple[int, bool]] = []
 
     def listen(batch: list[Speech]) -> list[Transcript]:
-        assert all(one.seconds == capacity.TRIAL_S and np.abs(one.samples).max() > 0.01 for one in batch)
+        assert all(np.abs(one.samples).max() > 0.01 for one in batch)
         batches.append((len(batch), batch[0].final))
         return [said("") for _ in batch]
 
@@ -189,5 +189,5 @@ def test_what_passes_cost_is_measured_with_sound() -> None:
     assert cost.final >= cost.partial >= 0
     batches.clear()
     assert capacity.estimated(listen, "en").once == 0
-    assert batches == [(1, False)]
+    assert batches == [(1, False)] * 2
     assert COST.expected([Speech(np.tile(SECOND, 6), False)] * 3) == pytest.approx(0.03 + 3 * 0.04)

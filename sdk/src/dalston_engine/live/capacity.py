@@ -44,7 +44,10 @@ class Cost(Struct):
 
 
 def estimated(listen: Callable[[list[Speech]], list[Transcript]], language: str) -> Cost:
-    """What passes will cost at most, from a single one."""
+    """What passes will cost at most, from a single one after one that was short."""
+    warm, *_ = _trial(1, False, language)
+    warm.samples = warm.samples[:RATE]
+    listen([warm])
     alone = _seconds(listen, _trial(1, False, language))
     return Cost(0.0, alone, 1.5 * alone)
 

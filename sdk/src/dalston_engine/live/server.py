@@ -29,7 +29,7 @@ from dalston_engine.live.voice import detector
 from dalston_engine.types import Transcript
 
 log = logging.getLogger("dalston.live")
-logging.getLogger("websockets").setLevel(logging.CRITICAL)
+logging.getLogger("websockets").setLevel(logging.ERROR)
 
 Trial = Callable[[Callable[[list[Speech]], list[Transcript]], str], capacity.Cost]
 MESSAGE_BYTES = 2**20
@@ -165,8 +165,9 @@ class Server(Thread):
             self._measured.add(model)
         language = next(iter(self.models[model]), "*").replace("*", "en")
         trial = self.loop.apart(lambda: how(lambda batch: self._listen(model, batch), language))
-        with contextlib.suppress(Exception):  # a session will tell what is wrong
-            self.costs[model] = cost = await asyncio.wrap_future(trial)
+        await asyncio.wait([told := asyncio.wrap_future(trial)])
+        if told.exception() is None:  # otherwise a session will tell what is wrong
+            self.costs[model] = cost = told.result()
             log.info("a conversation with %s takes %.1f %% of the time", model, cost.share * 100)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
