@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from msgspec import Raw, Struct
 from starlette.responses import FileResponse
 
 from dalston.errors import Conflict, NotFound
 from dalston.gateway import native
-from dalston.gateway.access import TRANSCRIBE, Caller
+from dalston.gateway.access import LIVE, Caller, needs
 from dalston.gateway.openapi import answer
 from dalston.gateway.state import State
 from dalston.live import LiveRequest
@@ -21,7 +21,7 @@ from dalston.store import live as store
 from dalston.store.files import is_id
 from dalston.store.keeping import Keeping, LiveTranscript, transcript
 
-router = APIRouter(prefix="/v1/realtime", tags=["realtime"], dependencies=[TRANSCRIBE])
+router = APIRouter(prefix="/v1/realtime", tags=["realtime"], dependencies=[Depends(needs(*LIVE))])
 KINDS = {".wav": "audio/wav", ".ogg": "audio/ogg", ".webm": "audio/webm", ".flac": "audio/flac",
          ".mp3": "audio/mpeg", ".mp4": "audio/mp4"}  # fmt: skip
 """Content types of recordings."""
