@@ -75,8 +75,8 @@ def test_the_query_becomes_options() -> None:
     assert not request.keep
 
 
-def test_where_the_client_commits_utterances_are_short() -> None:
-    assert begun(vad_silence_threshold_secs=3.0).options.vad_silence_ms == 500
+def test_where_the_client_commits_sentences_stay_whole() -> None:
+    assert begun().options.vad_silence_ms == 1500
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,8 @@ def test_a_session_starts_with_what_is_in_force(event: Told) -> None:
     assert (config["sample_rate"], config["audio_format"]) == (8000, "ulaw_8000")
     assert (config["commit_strategy"], config["vad_silence_threshold_secs"]) == ("manual", 1.5)
     assert (config["model_id"], config["keyterms"]) == ("scribe_v2_realtime", ["Dalston"])
-    assert "token" not in config
+    assert (config["vad_commit_strategy"], config["timestamps_granularity"]) == ("manual", "none")
+    assert not {"token", "language_code"} & set(config)
 
 
 def test_a_commit_is_answered_once_with_all_that_was_said(event: Told) -> None:

@@ -172,7 +172,8 @@ def test_a_model_without_turns_has_none() -> None:
     talk = conversation()
     (updated,) = update(talk, transcription={"model": "gpt-live-transcribe", "keywords": ["Dalston"]})
     assert updated["session"]["audio"]["input"]["turn_detection"] is None
-    assert append(talk)[0].request.options.keyterms == ["Dalston"]
+    options = append(talk)[0].request.options
+    assert (options.keyterms, options.vad_silence_ms) == (["Dalston"], 1500)
 
 
 def test_once_audio_has_come_some_things_stay() -> None:

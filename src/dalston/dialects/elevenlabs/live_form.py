@@ -123,7 +123,7 @@ def asked(form: Live, names: Names) -> LiveRequest:
         word_timestamps=form.include_timestamps,
         vad_threshold=form.vad_threshold,
         vad_min_speech_ms=form.min_speech_duration_ms,
-        vad_silence_ms=silence if form.commit_strategy == "vad" else Options().vad_silence_ms,
+        vad_silence_ms=silence,  # also where the client commits: a model hears whole sentences better
     )
     model = mapped(form.model_id, (*MODELS, *BATCH), names) or ACCURATE
     return LiveRequest(model, encoding, rate, options, keep=form.enable_logging)
@@ -131,9 +131,13 @@ def asked(form: Live, names: Names) -> LiveRequest:
 
 def config(form: Live) -> dict[str, object]:
     """What is in force, as the vendor tells it when a session starts."""
-    _, rate = FORMATS[form.audio_format]
-    told = {name: value for name, value in msgspec.structs.asdict(form).items() if name not in _UNTOLD}
-    return {"sample_rate": rate, "timestamps_granularity": "word"} | told
+    fields = msgspec.structs.asdict(form).items()
+    told = {name: value for name, value in fields if name not in _UNTOLD and value is not None}
+    return told | {
+        "sample_rate": FORMATS[form.audio_format][1],
+        "vad_commit_strategy": form.commit_strategy,
+        "timestamps_granularity": "word" if form.include_timestamps else "none",
+    }
 
 
 _UNTOLD = {"token", "diarize", "entity_redaction", "entity_redaction_mode", "transcript_edit"}

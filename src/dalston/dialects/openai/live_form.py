@@ -27,6 +27,8 @@ MODELS = (*(name for name in BATCH if name != SPEAKERS), *STREAMING)
 """The vendor's models, all of which stand for `accurate` unless `model_names` says otherwise."""
 SILENCES = {"low": 1500, "medium": 800, "auto": 800, "high": 400}
 """Milliseconds of silence that end a turn, by the eagerness of `semantic_vad`."""
+LONG_MS = 1500
+"""The same where only the client ends turns: it is heard in pieces all the same, but in large ones."""
 SERVER_VAD = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500}
 SEMANTIC_VAD = {"type": "semantic_vad", "eagerness": "auto"}
 """Turn detection where nothing else is said: of a session, and of its kind."""
@@ -343,7 +345,7 @@ def _merged(old: dict[str, Any] | None, given: dict[str, Any] | None) -> dict[st
 def _vad(turns: dict[str, Any] | None) -> dict[str, Any]:
     """The options that end an utterance where a turn ends."""
     if turns is None:
-        return {}
+        return {"vad_silence_ms": LONG_MS}
     if turns["type"] == "semantic_vad":
         return {"vad_silence_ms": SILENCES[turns["eagerness"]]}
     return {
