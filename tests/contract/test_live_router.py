@@ -151,7 +151,12 @@ async def test_only_the_latest_attachment_logs_holds_and_leaves(client: Any, red
     found = await store.read(client, "a")
     assert found is not None
     assert (found.audio, found.seq, found.epoch) == (6.0, 3, 2)
-    assert [one.seq for one in await store.finals(client, "a")] == [3]
+    await store.append(client, "a", 2, final(7), 6.0 + 1 / 44_100)
+    await store.hold(client, "h", [("a", 2, 1e-05)])
+    found = await store.read(client, "a")
+    assert found is not None
+    assert found.audio == 6.0 + 1 / 44_100
+    assert [one.seq for one in await store.finals(client, "a")] == [3, 7]
 
 
 async def test_what_has_ended_is_not_taken_up(client: Any, redis: Any) -> None:

@@ -100,6 +100,15 @@ def test_places_are_those_of_whole_samples(encoding: str, width: int) -> None:
     assert Tape(LiveRequest(encoding=encoding, sample_rate=8_000), 2.5).first == 20_000 * width  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000])
+def test_a_client_is_asked_for_nothing_that_was_acknowledged(rate: int) -> None:
+    """Whoever rounds a time to a sample, and tells its time, gets the same sample again."""
+    for n in range(5000):
+        acknowledged = n * 0.00137
+        begun = Tape(LiveRequest(sample_rate=rate), acknowledged)
+        assert round(begun.seconds(begun.end) * rate) == round(acknowledged * rate)
+
+
 def test_a_file_is_kept_from_its_beginning_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tapes, "MOST_BYTES", 1000)
     one = tape(encoding="container")

@@ -114,4 +114,4 @@ class Tape:
                 self.marks.remove(mark)
 
     def _place(self, seconds: float) -> int:
-        return max(0, int(seconds * self.rate)) * self.width
+        return max(0, round(seconds * self.rate)) * self.width

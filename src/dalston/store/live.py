@@ -135,7 +135,7 @@ async def allocate(redis: Client, claim: Claim, epoch: int, avoid: Iterable[str]
 
 async def hold(redis: Client, gateway: str, sessions: Iterable[tuple[str, int, float]]) -> dict[str, str]:
     """Keep seats, told as (session, epoch, audio); answers those it does not hold with MOVED or LOST."""
-    told = " ".join(f"{session},{epoch},{audio:.3f}" for session, epoch, audio in sessions)
+    told = " ".join(f"{session},{epoch},{audio!r}" for session, epoch, audio in sessions)
     others = await run(HOLD, redis, gateway=gateway, sessions=told, lease=LEASE_MS, ttl=KEPT_S)
     return dict(one.split(",") for one in others)
 
@@ -148,7 +148,7 @@ async def append(redis: Client, session: str, epoch: int, final: FinalTranscript
         session=session,
         epoch=epoch,
         seq=final.seq,
-        audio=f"{audio:.3f}",
+        audio=repr(audio),
         final=msgspec.json.encode(final).decode(),
         ttl=KEPT_S,
     )

@@ -3,7 +3,7 @@
 -- Answers those that it does not hold, each as `id,MOVED`, or `id,LOST` when Redis has lost it.
 local others = {}
 for _, one in ipairs(words(sessions)) do
-  local session, epoch, audio = string.match(one, '^(%w+),(%d+),([%d.]+)$')
+  local session, epoch, audio = string.match(one, '^(%w+),(%d+),(%S+)$')
   local key = KEY.SESSION(session)
   local was = redis.call('HMGET', key, 'epoch', 'gateway', 'worker', 'state', 'audio')
   if was[1] ~= epoch or was[2] ~= gateway or was[4] ~= 'active' then
