@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
@@ -11,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dalston_engine import keys
 from dalston_engine.live import protocol
 from dalston_engine.live.protocol import Options
 
 from dalston import live
 from dalston.errors import LiveFull, NotFound, NoWorker
 from dalston.live import Event, FinalTranscript, LiveRequest, SessionEnded
+from dalston.orchestrator.leftovers import Leftovers
 from dalston.realtime.outbox import Outbox
 from dalston.realtime.sessions import Sessions
 from dalston.settings import Settings
 from dalston.store import live as store
 from dalston.store.client import connect
+from dalston.store.keeping import Keeping
 from tests.contract.listener import listening, spoken
 from tests.waiting import soon
 
@@ -450,3 +454,29 @@ async def test_a_session_that_redis_forgot_is_told_it_anew(valkey: str, client: 
         assert [one.text for one in await store.finals(client, session.id)] == heard.texts
         session.end()
         await heard.ended()
+
+
+async def test_what_the_disk_does_not_take_is_written_later(
+    valkey: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening(client), gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(REQUEST, "local")
+        heard = Client(outbox)
+        await session.audio(spoken(1, 2))
+
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Keeping, "write", full)
+            session.end()
+            await heard.ended()
+            await soon(lambda: not len(sessions))
+        assert heard.texts == ["w1", "w2"]
+        assert sessions.keeping.read(session.id) is None
+        await client.zincrby(keys.SESSIONS(), -60_000, session.id)
+        await Leftovers(client, sessions.keeping, 1, None).look_after()
+        kept = sessions.keeping.read(session.id)
+        assert kept is not None
+        assert (kept.text, kept.cause) == ("w1 w2", "ended")
+        assert await client.zcard(keys.SESSIONS()) == 0

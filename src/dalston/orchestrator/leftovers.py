@@ -49,13 +49,14 @@ class Leftovers(Struct):
             await store.strike(self.redis, session)
             return
         asked = msgspec.json.decode(found.facts.request, type=LiveRequest)
+        cause = found.cause or "vanished"
         if asked.keep:
             said = await store.finals(self.redis, session)
             facts = session, "ended", found.owner, found.created_at, found.model
             told = transcript(*facts, asked, said)
-            told.cause, told.finished_at = "vanished", round(found.held_at, 3)
+            told.cause, told.finished_at = cause, round(found.held_at, 3)
             await asyncio.to_thread(self.keeping.write, told)
-        word = await store.leave(self.redis, session, found.epoch, "ended", "vanished")
+        word = await store.leave(self.redis, session, found.epoch, "ended", cause)
         if word == "OK" and not asked.keep:
             await store.forget(self.redis, session)
         log.info("session %s was left by its gateway: %s", session, word)

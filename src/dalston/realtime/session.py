@@ -193,7 +193,7 @@ class LiveSession:
             self.over = True
             await self.minutes.close()
             with contextlib.suppress(*AWAY):
-                await store.leave(self.redis, self.id, self.epoch, "detached")
+                await store.leave(self.redis, self.id, self.epoch, "detached", "")
         if self.outbox is not None:
             self.outbox.shut("restart")
         self._stir()

@@ -64,6 +64,8 @@ class Stored(Struct):
     """Seconds that are dealt with."""
     seq: int = 0
     """Of the last final."""
+    cause: str = ""
+    """How it ended, if it has."""
 
 
 class Worker(Struct):
@@ -156,11 +158,11 @@ async def append(redis: Client, session: str, epoch: int, final: FinalTranscript
         raise Unknown if word == "NONE" else Stale
 
 
-async def leave(redis: Client, session: str, epoch: int, state: str, cause: str = "") -> str:
+async def leave(redis: Client, session: str, epoch: int, state: str, cause: str = "ended") -> str:
     """Give the seat back; `cause`: of an end, what it counts as. Answers OK, NONE or STALE."""
     keep = ENDED_S if state == "ended" else KEPT_S
     word = await run(
-        LEAVE, redis, session=session, epoch=epoch, state=state, cause=cause or "ended", keep=keep
+        LEAVE, redis, session=session, epoch=epoch, state=state, cause=cause, keep=keep
     )
     return str(word)
 
@@ -181,6 +183,7 @@ async def read(redis: Client, session: str) -> Stored | None:
         held_at=int(found["held_at"]) / 1000,
         audio=float(found.get("audio", 0)),
         seq=int(found.get("seq", 0)),
+        cause=found.get("cause", ""),
     )
 
 
