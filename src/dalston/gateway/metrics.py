@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 from dalston_engine import keys
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, generate_latest
@@ -219,13 +220,25 @@ def _live(found: LiveStatus) -> Iterator[Metric]:
         up.add_metric([state], sum(one.state == state for one in found.workers))
     room = GaugeMetricFamily("dalston_live_capacity", "Live sessions that a worker takes", labels=labels)
     taken = GaugeMetricFamily("dalston_live_sessions", "Live sessions that a worker was given", labels=labels)
+    busy = GaugeMetricFamily("dalston_live_busy", "Share of its time that a worker decodes", labels=labels)
+    late = GaugeMetricFamily(
+        "dalston_live_final_seconds",
+        "From the known end of an utterance to its final, lately",
+        labels=[*labels, "quantile"],
+    )
     for one in found.workers:
-        room.add_metric([one.engine, one.id], one.capacity)
-        taken.add_metric([one.engine, one.id], one.sessions)
+        named, load = [one.engine, one.id], msgspec.json.decode(one.load, type=dict[str, Any])
+        room.add_metric(named, one.capacity)
+        taken.add_metric(named, one.sessions)
+        if isinstance(load.get("busy"), int | float):
+            busy.add_metric(named, load["busy"])
+        for name, quantile in (("final_p50", "0.5"), ("final_p95", "0.95")):
+            if isinstance(load.get(name), int | float):
+                late.add_metric([*named, quantile], load[name])
     ends = CounterMetricFamily("dalston_live_ends", "Live sessions over, by how they ended", labels=["cause"])
     for cause in ("ended", "failed", "vanished"):
         ends.add_metric([cause], done.get(cause, 0))
-    yield from (up, room, taken, ends)
+    yield from (up, room, taken, busy, late, ends)
     yield CounterMetricFamily("dalston_live_begun", "Live sessions begun", done.get("sessions", 0))
     yield CounterMetricFamily("dalston_live_finals", "Utterances logged", done.get("finals", 0))
     yield CounterMetricFamily("dalston_live_moves", "Sessions moved or taken up again", done.get("moves", 0))
