@@ -9,6 +9,9 @@ from typing import Any
 from dalston_engine import keys
 from dalston_engine.testing import family as family_of
 
+GONE = -2
+"""What Redis says of the lifetime of a key that is not there any more."""
+
 
 def stray_keys(client: Any) -> list[str]:
     """Keys of no known family or type, and those that are neither on their way out nor meant to stay."""
@@ -32,9 +35,9 @@ def _fault(client: Any, key: str) -> str | None:
     family = family_of(key)
     if family is None:
         return "is not in dalston_engine.keys"
-    if (kind := client.type(key)) != family.type:
+    if (kind := client.type(key)) not in (family.type, "none"):  # the latter: gone meanwhile
         return f"is a {kind}, not a {family.type}"
-    if client.ttl(key) >= 0 or family.lifetime == "permanent":
+    if (left := client.ttl(key)) >= 0 or left == GONE or family.lifetime == "permanent":
         return None
     if family.lifetime == "job":
         job = key.split(":")[-1].split(".")[0]
