@@ -170,6 +170,18 @@ async def test_every_encoding_is_heard_at_its_times(fleet: Worker, encoding: str
     assert one.length == pytest.approx(3.6, abs=0.001)
 
 
+async def test_a_flush_moves_no_time(fleet: Worker) -> None:
+    content = encoded(tones.said([1, 2], [93], pause=0.7), "pcm_s16le", 44_100)
+    async with fleet.session("fake", sample_rate=44_100, options=Options(word_timestamps=True)) as one:
+        for n in range(20):  # in the middle of words, too
+            await one.send(content[n * 5_001 : (n + 1) * 5_001], protocol.Flush(str(n)))
+            flushed = await one.until(protocol.Flushed)
+            assert flushed.audio == pytest.approx((n + 1) * 5_001 // 2 / 44_100, abs=1 / 16_000)
+        assert (await heard(one, content=content[20 * 5_001 :]))[-1] == "93"
+    assert one.all(Final)[-1].words[0].start == pytest.approx(2.4, abs=0.03)
+    assert one.length == pytest.approx(3.6, abs=1 / 16_000)
+
+
 @pytest.mark.parametrize(("kind", "codec", "rate"), [("ogg", "libopus", 48_000), ("webm", "libopus", 48_000),
                                                      ("flac", "flac", 16_000), ("mp3", "libmp3lame", 16_000),
                                                      ("wav", "pcm_s16le", 16_000)])  # fmt: skip
