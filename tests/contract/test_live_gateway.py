@@ -163,6 +163,11 @@ WRONG = [
 """Queries that are refused, with status and code."""
 
 
+async def test_the_socket_is_described_where_it_is(gateway: Gateway) -> None:
+    told = (await gateway.http.get("/asyncapi.json")).json()
+    assert told["channels"]["stream"]["address"] == PATH
+
+
 async def test_what_is_wrong_is_told_at_the_handshake(client: Any, gateway: Gateway) -> None:
     async with listening(client):
         for query, status, code in WRONG:

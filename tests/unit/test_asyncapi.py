@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from dalston.dialects.native_live import Message, Query
-from dalston.gateway.app import create_app
 from dalston.gateway.asyncapi import document
 from dalston.live import Event
-from dalston.settings import Settings
 
 DOCUMENT = document()
 
@@ -47,7 +45,3 @@ def test_every_field_of_the_query_is_told() -> None:
     query = DOCUMENT["channels"]["stream"]["bindings"]["ws"]["query"]["properties"]
     assert list(query) == list(Query.__struct_fields__)
     assert all(rule["description"] for rule in query.values())
-
-
-def test_the_gateway_serves_it() -> None:
-    assert "/asyncapi.json" in {getattr(route, "path", "") for route in create_app(Settings()).routes}

@@ -98,13 +98,13 @@ WORKERS = Key("dalston:realtime:workers", "zset", "permanent", "beat, allocate")
 """Workers by their last heartbeat."""
 
 WORKER = Key("dalston:realtime:worker:{worker}", "hash", "heartbeat", "beat")
-"""A worker: engine, address, secret, models with their languages, state, capacity, sessions, load, last heartbeat."""
+"""A worker: engine, address, secret, models with languages, state, capacity, sessions, load, heartbeat."""
 
 SEATS = Key("dalston:realtime:worker:{worker}:sessions", "zset", "heartbeat", "allocate, hold, leave")
 """The sessions given to a worker, by when their gateway must have renewed them."""
 
 SESSION = Key("dalston:realtime:session:{session}", "hash", "heartbeat", "allocate, hold, append, leave")
-"""A live session: state, owner, facts, worker, epoch, gateway, seconds of audio that are dealt with, times."""
+"""A live session: state, owner, facts, worker, epoch, gateway, seconds of audio dealt with, times."""
 
 SESSION_LOG = Key("dalston:realtime:session:{session}:log", "stream", "heartbeat", "append, leave")
 """A session's finals in order, each with its `seq`."""

@@ -161,9 +161,7 @@ async def append(redis: Client, session: str, epoch: int, final: FinalTranscript
 async def leave(redis: Client, session: str, epoch: int, state: str, cause: str = "ended") -> str:
     """Give the seat back; `cause`: of an end, what it counts as. Answers OK, NONE or STALE."""
     keep = ENDED_S if state == "ended" else KEPT_S
-    word = await run(
-        LEAVE, redis, session=session, epoch=epoch, state=state, cause=cause, keep=keep
-    )
+    word = await run(LEAVE, redis, session=session, epoch=epoch, state=state, cause=cause, keep=keep)
     return str(word)
 
 
