@@ -88,8 +88,12 @@ class Told(Struct):
                 if isinstance(event, PartialTranscript)]  # fmt: skip
 
     def texts(self) -> list[tuple[float, str]]:
-        """When what is final was begun to be said, and what it is."""
-        return [(event.start, event.text) for _, event in self.events if isinstance(event, FinalTranscript)]
+        """The middle of what is final, which surely lies in its turn, and what it is."""
+        return [
+            ((event.start + event.end) / 2, event.text)
+            for _, event in self.events
+            if isinstance(event, FinalTranscript)
+        ]
 
 
 async def hold(live: LiveClient, samples: bytes, step: float, told: Told, speed: float = 1.0) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,12 +23,12 @@ from msgspec import Struct, field
 from bench.conversation import QUERY, Told, Turn, clips, conversation, hold, quantile
 from bench.figure import Figure
 from bench.live import until_there
-from bench.server import SCRIPTED, Failed, Server, more, serving, temporary
+from bench.server import DALSTON, MODEL, SCRIPTED, STOP_S, Failed, Server, environment, serving, temporary
 from dalston.evaluation.words import tokens
 from dalston.live_client import LiveClient
 
 STEP_S = 0.1
-EVERY_S, HOLD_S, QUICK_HOLD_S = 5.0, 30.0, 15.0
+EVERY_S, HOLD_S, QUICK_HOLD_S = 4.0, 30.0, 15.0
 """How long until one more session comes, and how long all go on once none is let in."""
 MOST, ROUNDS = 40, 3
 FAST = 3.0
@@ -55,9 +57,7 @@ def run(quick: bool) -> Iterator[Figure]:
         os.sched_setaffinity(0, cores[1:] or cores)
         with temporary() as folder, serving(SCRIPTED, DALSTON_LIVE="false") as server:
             said = clips(folder)
-            os.sched_setaffinity(0, cores[:1])
-            with more(server, "faster-whisper", 1):
-                os.sched_setaffinity(0, cores[1:] or cores)
+            with _worker(server, cores[0]):
                 yield from asyncio.run(_rise(server, said, QUICK_HOLD_S if quick else HOLD_S))
     finally:
         os.sched_setaffinity(0, cores)
@@ -66,7 +66,7 @@ def run(quick: bool) -> Iterator[Figure]:
 async def _rise(server: Server, said: Sequence[bytes], seconds: float) -> list[Figure]:
     await asyncio.to_thread(until_there, server)
     alone = await _undisturbed(server, said)
-    worker = _worker(server)
+    worker = _process()
     sessions, counts, tasks = list[Session](), list[tuple[float, int]](), list[asyncio.Task[None]]()
     async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as holding:
         while len(sessions) < MOST:
@@ -121,7 +121,7 @@ def _words(told: Told, turns: Sequence[Turn]) -> list[list[str]]:
     """What was heard in each turn."""
     texts = told.texts()
     return [
-        tokens(" ".join(text for start, text in texts if turn.start <= start < turn.end), "en")
+        tokens(" ".join(text for middle, text in texts if turn.start <= middle < turn.end), "en")
         for turn in turns
     ]
 
@@ -163,8 +163,27 @@ def _show(curve: dict[int, Plateau]) -> None:
         print(f"{count:>8}  " + "  ".join(f"{value:8.0f}" for value in late), file=sys.stderr)
 
 
-def _worker(server: Server) -> psutil.Process:
-    """The pinned worker, which this process has started."""
+@contextlib.contextmanager
+def _worker(server: Server, core: int) -> Iterator[None]:
+    """A worker on one core, as long as the context lasts."""
+    command = [DALSTON, "engine", "start", "faster-whisper", "--data", str(server.data)]
+    with (server.data / "worker.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            env=environment() | {"DALSTON_PRELOAD": MODEL},
+            preexec_fn=lambda: os.sched_setaffinity(0, [core]),
+        )
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(STOP_S)
+
+
+def _process() -> psutil.Process:
+    """The worker, which this process has started."""
     for process in psutil.Process().children(recursive=True):
         if any("faster-whisper" in part and part.endswith("engine.py") for part in process.cmdline()):
             return process
