@@ -9,7 +9,7 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BUDGETS = {"sdk/src": 1100, "engines/faster-whisper": 490}
+BUDGETS = {"sdk/src": 1100, "engines/faster-whisper": 650}
 LISTENING, LISTENING_BUDGET = "sdk/src/dalston_engine/live", 1330
 """What the SDK has for live sessions, which engines that hear none never import."""
 ALIGNING, ALIGNING_BUDGET = ("alignment.py", "ctc.py"), 280
