@@ -87,7 +87,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     not named stand for the default model."""
     live_fast: str = "distil-large-v3,tiny.en,tiny,base"
     """What the live model `fast` stands for: the first of these models whose weights a worker has."""
-    live_accurate: str = "large-v3,large-v3-turbo,base"
+    live_accurate: str = "large-v3,large-v3-turbo,base,tiny,tiny.en"
     """The same for the live model `accurate`."""
     live_grace: str = "30s"
     """How long a live session waits for its client to come back."""

@@ -157,7 +157,7 @@ WRONG = [
     ("?language=English", 400, "invalid_option"),
     ("?session_id=nonsense", 400, "invalid_option"),
     (f"?session_id={'a' * 32}", 404, "not_found"),
-    ("?model=nothing", 503, "no_worker"),
+    ("?model=nothing", 404, "unknown_model"),
     ("?token=sutkn_nothing", 401, "invalid_api_key"),
 ]
 """Queries that are refused, with status and code."""

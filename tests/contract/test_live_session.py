@@ -17,7 +17,7 @@ from dalston_engine.live import protocol
 from dalston_engine.live.protocol import Options
 
 from dalston import live
-from dalston.errors import LiveFull, NotFound, NoWorker
+from dalston.errors import BadField, LiveFull, NotFound, NoWorker
 from dalston.live import Event, FinalTranscript, LiveRequest, SessionEnded
 from dalston.orchestrator.leftovers import Leftovers
 from dalston.realtime.outbox import Outbox
@@ -356,10 +356,23 @@ async def test_what_nobody_can_do_is_refused(valkey: str, client: Any, tmp_path:
         with pytest.raises(NoWorker, match="No worker"):
             await sessions.begin(LiveRequest(), "local")
         async with listening(client):
-            with pytest.raises(NoWorker, match=r"tiny\.en"):
+            with pytest.raises(NotFound, match=r"tiny\.en"):
                 await sessions.begin(LiveRequest(model="nothing"), "local")
-            with pytest.raises(NoWorker, match="de"):
+            with pytest.raises(BadField, match="de"):
                 await sessions.begin(LiveRequest(options=Options(language="de")), "local")
+
+
+async def test_a_worker_that_is_being_started_is_waited_for(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client) as worker, gateway(valkey, tmp_path) as sessions:
+        worker.state = "loading"
+        await worker.beat()
+        beginning = asyncio.create_task(sessions.begin(LiveRequest(), "local"))
+        with pytest.raises(NotFound):
+            await sessions.begin(LiveRequest(model="nothing"), "local")
+        assert not beginning.done()
+        worker.state = "ready"
+        session, outbox = await beginning
+        session.part(outbox)
 
 
 async def test_a_model_of_one_language_is_told_it(valkey: str, client: Any, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ MANIFEST = '[project]\nname = "x"\nversion = "1"\n'
         (["../loud"], "cannot be an engine's id"),
         (
             ["loud", "--stage", "sing"],
-            "There is no stage 'sing'. There are: align, diarize, merge, prepare, transcribe.",
+            "There is no stage 'sing'. There are: align, diarize, listen, merge, prepare, transcribe.",
         ),
         (["loud", "--folder", "."], "is there already"),
     ],

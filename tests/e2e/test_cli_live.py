@@ -184,7 +184,7 @@ def test_the_microphone_is_heard_until_ctrl_c_and_nothing_is_lost(
         events = []
         for line in process.stdout:
             events.append(json.loads(line))
-            if events[-1]["type"] == "transcript.partial" and not process.poll():
+            if events[-1]["type"].startswith("transcript."):
                 process.send_signal(signal.SIGINT)
                 break
         events += [json.loads(line) for line in process.stdout]

@@ -205,8 +205,7 @@ def test_keys_take_turns_and_each_ones_requests_keep_their_order(
         for name, key in [("ann 1", ann), ("ann 2", ann), ("ann 3", ann), ("bob 1", bob)]:
             waiting[name] = together.submit(limited.ask, key, wait="true", seconds=0.1)
             until(lambda: limited.waiting == len(waiting))
-        for job in jobs:
-            limited.server.client.post(f"{NATIVE}/{job}/cancel")
+        limited.server.client.post(f"{NATIVE}/{jobs[0]}/cancel")  # room for one at a time
         ended = {name: one.result(30).json()["finished_at"] for name, one in waiting.items()}
     assert sorted(ended, key=lambda name: ended[name]) == ["ann 1", "bob 1", "ann 2", "ann 3"]
 

@@ -163,4 +163,4 @@ async def test_a_model_that_nobody_has_is_refused(server: Server) -> None:
     with pytest.raises(ServerSaid) as caught:
         async with dalston.LiveClient(server.url, model="nothing"):
             pass
-    assert (caught.value.status, caught.value.code) == (503, "no_worker")
+    assert (caught.value.status, caught.value.code) == (404, "unknown_model")

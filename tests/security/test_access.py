@@ -134,8 +134,8 @@ def test_a_token_opens_one_request(keyed: Keyed) -> None:
     dummy = keyed.ask("sk-any", "POST", "/v1/speech-to-text", **form)  # as an SDK with a key of its own
     assert dummy.status_code == 200
     assert keyed.ask(None, "POST", "/v1/speech-to-text", **form).status_code in SHUT
-    assert keyed.ask("ann", "POST", "/v1/single-use-token/realtime_scribe").status_code == 403
-    live = keyed.ask("root", "POST", "/v1/single-use-token/realtime_scribe").json()["token"]
+    assert keyed.ask("live", "POST", "/v1/single-use-token/batch_scribe").status_code == 403
+    live = keyed.ask("ann", "POST", "/v1/single-use-token/realtime_scribe").json()["token"]
     assert (
         keyed.ask(None, "POST", "/v1/speech-to-text", **form | {"params": {"token": live}}).status_code == 403
     )

@@ -24,6 +24,13 @@ def follow_parent() -> None:
         threading.Thread(target=lambda: os.read(int(descriptor), 1) or os._exit(0), daemon=True).start()
 
 
+def end() -> None:
+    """End this process now: a thread that is in native code does not survive the interpreter's own end."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
+
+
 class Lines(logging.Formatter):
     """One line a record, plain or as JSON; personal data is never in a message."""
 

@@ -17,7 +17,7 @@ from dalston_engine.host import Host
 from dalston_engine.live.speech import utterance
 from dalston_engine.models import Models
 from dalston_engine.parameters import from_environment
-from dalston_engine.process import follow_parent, log_to_stderr
+from dalston_engine.process import end, follow_parent, log_to_stderr
 from dalston_engine.types import Audio, Parts, Transcript
 from dalston_engine.workspace import encode
 
@@ -99,6 +99,8 @@ def _work(host: Host, settings: Settings, data: Path) -> None:
                       settings.live_sessions)  # fmt: skip
         worker.side = Side(host, instance, place, settings.preload, lambda: worker.busy)
     worker.run(settings.preload)
+    if worker.side:
+        end()
 
 
 def _alone(host: Host, args: argparse.Namespace) -> None:

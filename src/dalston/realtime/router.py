@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from dalston_engine.queue import AWAY
 
-from dalston.errors import BadField, NoWorker
+from dalston.errors import BadField, NotFound, NoWorker
 from dalston.settings import Settings
 from dalston.store import live as store
 from dalston.store.client import Client
@@ -56,17 +56,25 @@ def models_of(settings: Settings, wish: str) -> list[str]:
     return settings.variants.get(wish, [wish])
 
 
-async def why_none(redis: Client, wish: str, language: str | None) -> Exception:
-    """What to tell somebody whose wish no worker can fulfil."""
-    ready = [one for one in await store.workers(redis) if one.state == "ready" and one.age < LOST_S * 2]
-    known = sorted({model for one in ready for model in one.models})
-    if not ready:
-        return NoWorker("No worker for live sessions is running; start an engine that can listen.")
-    if wish in known:
-        told = f"The model {wish} does not know the language {language}."
-        return BadField("language", told, code="unsupported_language")
-    listed = ", ".join(known[:20])
-    told = f"No running worker has a model for {wish[:80]!r}" + (
-        f" that knows {language}" if language else ""
+async def begins(redis: Client, models: Sequence[str]) -> bool:
+    """Whether a worker with one of these models is being started."""
+    return any(
+        one.state == "loading" and set(models) & one.models.keys() for one in await store.workers(redis)
     )
-    return NoWorker(f"{told}. Running: {listed}.", code="no_worker")
+
+
+async def why_none(redis: Client, settings: Settings, wish: str, language: str | None) -> Exception:
+    """What to tell somebody whose wish no worker can fulfil."""
+    there = [one for one in await store.workers(redis) if one.state == "loading" or one.age < LOST_S * 2]
+    known = {model for one in there for model in one.models}
+    if not known:
+        return NoWorker("No worker for live sessions is running; start an engine that can listen.")
+    able = {one.state for one in there if one.models.keys() & set(models_of(settings, wish))}
+    told = f"No running worker has a model for {wish[:80]!r}"
+    listed = f"Running: {', '.join(sorted(known)[:20])}."
+    if "ready" in able:
+        told = f"{told} that knows the language {language}. {listed}"
+        return BadField("language", told, code="unsupported_language")
+    if able or wish in settings.variants:
+        return NoWorker(f"{told} and is ready. {listed}")
+    return NotFound(f"{told}. {listed}", code="unknown_model")

@@ -17,7 +17,7 @@ from dalston.errors import BadRequest, Conflict, LiveFull, NotFound, NoWorker
 from dalston.live import LiveRequest, SessionEnded, SessionStarted
 from dalston.realtime.minutes import Minutes
 from dalston.realtime.outbox import Outbox
-from dalston.realtime.router import LOOK_S, Watch, models_of, why_none
+from dalston.realtime.router import LOOK_S, Watch, begins, models_of, why_none
 from dalston.realtime.session import LiveSession
 from dalston.realtime.tape import Tape
 from dalston.settings import Settings
@@ -31,6 +31,8 @@ log = logging.getLogger("dalston.realtime")
 
 HOLD_S = 1.0
 TRIES = 5
+BEGINNING_S = 20.0
+"""How long a session waits for a worker that has just been started."""
 CLOSE_S = 3.0
 """How long sessions whose clients cannot come back have to end when the gateway does."""
 
@@ -55,10 +57,15 @@ class Sessions:
             raise BadRequest("A session of which nothing stays cannot be recorded.", code="invalid_option")
         language = request.options.language
         session = self._session(new_id(), owner, request, time.time())
-        try:
-            await session.start()
-        except NoWorker:
-            raise await why_none(self.redis, request.model, language) from None
+        end = time.monotonic() + BEGINNING_S
+        while True:
+            try:
+                await session.start()
+                break
+            except NoWorker:
+                if time.monotonic() > end or not await begins(self.redis, session.claim.facts.models):
+                    raise await why_none(self.redis, self.settings, request.model, language) from None
+            await asyncio.sleep(LOOK_S)
         session.go()
         self._add(session)
         return session, session.join()

@@ -39,10 +39,18 @@ OPEN_S = 10.0
 class Server(Thread):
     """Serves sessions until the process ends, which does not outlive it."""
 
-    def __init__(self, host: Host, secret: str, address: tuple[str, int], preload: str | None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        models: dict[str, list[str]],
+        secret: str,
+        address: tuple[str, int],
+        preload: str | None,
+    ) -> None:
+        """`models`: the names of those it has, each with its languages."""
         super().__init__(name="live server", daemon=True)
         self._host, self._secret, self._address, self._preload = host, secret, address, preload
-        self.models = served(host)
+        self.models = models
         self.default = preload or host.manifest.default_model or next(iter(self.models), "")
         self.loop, self.port = Loop(self._listen), 0
         self.loop.expected = self._expected
@@ -176,11 +184,3 @@ class Server(Thread):
 
     def _expected(self, model: str, batch: list[Speech]) -> float:
         return self.costs[model].expected(batch) if model in self.costs else 0.0
-
-
-def served(host: Host) -> dict[str, list[str]]:
-    """The models that can be listened with at once, and their languages."""
-    card = host.card()
-    if not host.manifest.models:
-        return {card.id: card.languages}
-    return {name: model.languages for name, model in card.models.items() if model.local}

@@ -60,13 +60,16 @@ class Side(Thread):
         super().__init__(name="live side", daemon=True)
         self._host, self._worker, self._place, self._preload = host, worker, place, preload
         self._busy, self._calm = busy, 0
+        self._models = served(host)
         self._secret, self._stopping, self._draining = secrets.token_urlsafe(32), Event(), False
         self._redis = connect(place.redis, single_connection_client=True)
         self._server: Server | None = None
 
     def run(self) -> None:
         try:
+            self._tell({"state": "loading"})  # gateways wait for it
             if (server := self._begun()) is None:
+                self._leave()
                 return
             self._server = server
             while not self._stopping.wait(BEAT_S):
@@ -85,7 +88,7 @@ class Side(Thread):
             from dalston_engine.live.server import Server
 
             address = (self._place.host, self._place.port)
-            server = Server(self._host, self._secret, address, self._preload)
+            server = Server(self._host, self._models, self._secret, address, self._preload)
             server.begin()
             self._beat(server)
             return server
@@ -113,32 +116,33 @@ class Side(Thread):
     def _beat(self, server: Server) -> None:
         since = server.loop.since
         stuck = since is not None and time.monotonic() - since > STUCK_S
-        facts = self._facts(server, stuck)
-        with contextlib.suppress(*AWAY):  # of which the keeper tells
-            script("beat")(self._redis, worker=self._worker, facts=facts, ttl=BEAT_TTL_S)
+        self._tell(self._facts(server, stuck))
         if stuck:
             log.error("a pass over live speech has not returned for %.0f s", STUCK_S)
             os._exit(70)
 
-    def _facts(self, server: Server, stuck: bool) -> str:
+    def _tell(self, facts: dict[str, str]) -> None:
+        facts |= {"engine": self._host.manifest.id, "models": msgspec.json.encode(self._models).decode()}
+        with contextlib.suppress(*AWAY):  # of which the keeper tells
+            told = msgspec.json.encode(facts).decode()
+            script("beat")(self._redis, worker=self._worker, facts=told, ttl=BEAT_TTL_S)
+
+    def _facts(self, server: Server, stuck: bool) -> dict[str, str]:
         if self._draining and not server.draining:
             server.drain()
         ready = "ready" if server.ready else "loading"
         sessions, meter = len(server.sessions), server.loop.meter
         load = {"busy": meter.busy(), "slowness": meter.slowness(), "final_p50": meter.waited(0.5),
                 "final_p95": meter.waited(0.95), **meter.counts}  # fmt: skip
-        facts = {
-            "engine": self._host.manifest.id,
+        return {
             "address": self._place.url or f"ws://{self._named}:{server.port}",
             "secret": self._secret,
-            "models": msgspec.json.encode(server.models).decode(),
             "default_model": server.default,
             "state": "broken" if stuck else "draining" if self._draining else ready,
             "capacity": str(self._place.sessions or server.capacity),
             "sessions": str(sessions),
             "load": msgspec.json.encode(load).decode(),
         }
-        return msgspec.json.encode(facts).decode()
 
     @property
     def _named(self) -> str:
@@ -149,3 +153,11 @@ class Side(Thread):
         with contextlib.suppress(*AWAY):
             self._redis.delete(keys.WORKER(worker=self._worker))
             self._redis.zrem(keys.WORKERS(), self._worker)
+
+
+def served(host: Host) -> dict[str, list[str]]:
+    """The models that can be listened with at once, and their languages."""
+    card = host.card()
+    if not host.manifest.models:
+        return {card.id: card.languages}
+    return {name: model.languages for name, model in card.models.items() if model.local}
