@@ -8,7 +8,8 @@ DalstonError
 │   ├── UploadTooLarge  the body is over the limit
 │   ├── UploadStalled   the body does not go on
 │   ├── NotFound        no such job
-│   └── Conflict        the job's state does not allow it
+│   ├── Conflict        the job's state does not allow it
+│   └── SessionIdle     a live session's client sends nothing
 ├── Unauthorized        no valid key
 ├── Forbidden           the key may not do this
 ├── Limited             too much at once, or too often
@@ -76,6 +77,12 @@ class Conflict(BadRequest):
     """The job's state does not allow this."""
 
     code, status = "conflict", 409
+
+
+class SessionIdle(BadRequest):
+    """The client of a live session has sent nothing for too long."""
+
+    code, status = "session_idle", 408
 
 
 class Unauthorized(DalstonError):

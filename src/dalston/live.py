@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Annotated, Literal, Protocol
 
 from dalston_engine.errors import DalstonError
-from dalston_engine.live.protocol import Encoding, Options
+from dalston_engine.live.protocol import Encoding, Final, Options
 from dalston_engine.types import Word
 from msgspec import Meta, Struct, field
 
@@ -144,6 +144,12 @@ class FinalTranscript(Struct, tag="transcript.final", tag_field="type", omit_def
     language: str | None = None
     language_probability: float | None = None
     avg_logprob: float | None = None
+
+    @classmethod
+    def of(cls, told: Final, seq: int) -> FinalTranscript:
+        """What a worker has told."""
+        certain = told.language_probability, told.avg_logprob
+        return cls(seq, told.start, told.end, told.text, told.cause, told.words, told.language, *certain)
 
 
 class Ack(Struct, tag="ack", tag_field="type"):

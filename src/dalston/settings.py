@@ -91,6 +91,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The same for the live model `accurate`."""
     live_grace: str = "30s"
     """How long a live session waits for its client to come back."""
+    live_idle: str = "30m"
+    """How long a live session's client may send nothing, before the session ends."""
     offline: bool = False
     """True: no model is ever fetched."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -135,6 +137,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def live_grace_s(self) -> int:
         """`live_grace` in seconds; raises ValueError for what is no time."""
         return _seconds(self.live_grace)
+
+    @property
+    def live_idle_s(self) -> int:
+        """`live_idle` in seconds; raises ValueError for what is no time."""
+        return _seconds(self.live_idle)
 
     @property
     def variants(self) -> dict[str, list[str]]:

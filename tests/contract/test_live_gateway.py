@@ -21,6 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from dalston.store import client as stores
+from dalston.store.access_keys import AccessKeys, Limits, Wanted
 from tests.contract.listener import listening, spoken
 from tests.waiting import soon
 
@@ -145,6 +146,31 @@ async def test_a_session_from_beginning_to_end(valkey: str, client: Any, tmp_pat
         assert (await gateway.http.delete(path)).status_code == 204
         assert (await gateway.http.get(path)).status_code == 404
         assert (await gateway.http.get(path.replace(path[-8:], "../../.."))).status_code == 404
+
+
+async def test_sessions_count_against_the_limits_of_their_key(
+    valkey: str, client: Any, tmp_path: Path
+) -> None:
+    def key(**limits: Any) -> dict[str, str]:
+        made = AccessKeys(tmp_path).make(Wanted("limited", ["realtime"], limits=Limits(**limits)))
+        return {"authorization": f"Bearer {made[1]}"}
+
+    async with listening(client), running(valkey, tmp_path) as gateway:
+        one = key(concurrent_jobs=1)
+        async with gateway.live(additional_headers=one):
+            refused = await gateway.refused(additional_headers=one)
+            assert refused == (429, "concurrent_limit_exceeded")
+        rare = key(requests_per_minute=1)
+        brief = key(audio_minutes_per_hour=0.05)
+        for headers in (one, rare, brief):
+            async with gateway.live(additional_headers=headers) as connection:
+                await connection.send(spoken(1, 2, 3))
+                await connection.send(END)
+                assert texts(await told(connection)) == ["w1", "w2", "w3"]
+        assert await gateway.refused(additional_headers=rare) == (429, "rate_limit_exceeded")
+        assert await gateway.refused(additional_headers=brief) == (429, "quota_exceeded")
+        async with gateway.live(additional_headers=one):
+            pass
 
 
 WRONG = [

@@ -387,6 +387,18 @@ async def test_a_model_of_one_language_is_told_it(valkey: str, client: Any, tmp_
         assert one.opened[-1].model == "base"
 
 
+async def test_a_client_that_sends_nothing_is_dismissed(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with listening(client), gateway(valkey, tmp_path, live_idle="1s") as sessions:
+        session, outbox = await sessions.begin(REQUEST, "local")
+        heard = Client(outbox)
+        await session.audio(spoken(1, seconds=0.5))
+        await heard.ended()
+        assert heard.texts == ["w1"]
+        (trouble,) = heard.of(live.Trouble)
+        assert (trouble.code, trouble.fatal) == ("session_idle", True)
+        await soon(lambda: not len(sessions))
+
+
 async def test_nothing_stays_of_what_is_not_to_be_kept(valkey: str, client: Any, tmp_path: Path) -> None:
     async with listening(client), gateway(valkey, tmp_path) as sessions:
         session, outbox = await sessions.begin(LiveRequest(keep=False), "local")

@@ -62,9 +62,9 @@ class Limited:
         return int(found)
 
     @contextlib.contextmanager
-    def full(self) -> Iterator[list[str]]:
+    def full(self, room: int = ROOM) -> Iterator[list[str]]:
         """While there is no room: the jobs that take it. They are gone afterwards."""
-        jobs = [self.ask(seconds=600).json()["id"] for _ in range(ROOM)]
+        jobs = [self.ask(seconds=600).json()["id"] for _ in range(room)]
         try:
             yield jobs
         finally:
@@ -197,16 +197,18 @@ def test_who_waits_is_let_in_when_there_is_room(limited: Limited, together: Thre
 
 
 def test_keys_take_turns_and_each_ones_requests_keep_their_order(
-    limited: Limited, together: ThreadPoolExecutor
+    tmp_path: Path, together: ThreadPoolExecutor
 ) -> None:
-    ann, bob = limited.key(), limited.key()
-    with limited.full() as jobs:
-        waiting = {}
-        for name, key in [("ann 1", ann), ("ann 2", ann), ("ann 3", ann), ("bob 1", bob)]:
-            waiting[name] = together.submit(limited.ask, key, wait="true", seconds=0.1)
-            until(lambda: limited.waiting == len(waiting))
-        limited.server.client.post(f"{NATIVE}/{jobs[0]}/cancel")  # room for one at a time
-        ended = {name: one.result(30).json()["finished_at"] for name, one in waiting.items()}
+    with serving(tmp_path / "data", SCRIPTED, DALSTON_MAX_JOBS="1") as server:
+        limited = Limited(server)
+        ann, bob = limited.key(), limited.key()
+        with limited.full(1) as (job,):
+            waiting = {}
+            for name, key in [("ann 1", ann), ("ann 2", ann), ("ann 3", ann), ("bob 1", bob)]:
+                waiting[name] = together.submit(limited.ask, key, wait="true", seconds=0.1)
+                until(lambda: limited.waiting == len(waiting))
+            server.client.post(f"{NATIVE}/{job}/cancel")
+            ended = {name: one.result(30).json()["finished_at"] for name, one in waiting.items()}
     assert sorted(ended, key=lambda name: ended[name]) == ["ann 1", "bob 1", "ann 2", "ann 3"]
 
 

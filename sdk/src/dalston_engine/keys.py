@@ -79,11 +79,11 @@ TOKEN = Key("dalston:token:{digest}", "string", "heartbeat", "gateways")
 IDEMPOTENCY = Key("dalston:idempotency:{owner}:{token}", "string", "heartbeat", "repeat, recovery")
 """Which job a request with an `Idempotency-Key` has become."""
 
-LIMIT = Key("dalston:limit:{key}", "hash", "heartbeat", "admit, finish")
+LIMIT = Key("dalston:limit:{key}", "hash", "heartbeat", "admit, finish, hold, leave")
 """An access key's use: when its next request is due, and seconds of audio by the minute."""
 
-LIMITED = Key("dalston:limit:{key}:jobs", "zset", "heartbeat", "admit, submit")
-"""An access key's jobs: by when they were let in, 0 once they are submitted. `any`: all that are let in."""
+LIMITED = Key("dalston:limit:{key}:jobs", "zset", "heartbeat", "admit, submit, hold")
+"""Jobs of an access key by when they were let in, 0 once submitted, and live sessions. `any`: all."""
 
 DELIVERIES = Key("dalston:webhook:due", "zset", "permanent", "finish, deliver, due, orchestrators")
 """Deliveries to webhooks by when the next attempt is due."""
@@ -104,7 +104,7 @@ SEATS = Key("dalston:realtime:worker:{worker}:sessions", "zset", "heartbeat", "a
 """The sessions given to a worker, by when their gateway must have renewed them."""
 
 SESSION = Key("dalston:realtime:session:{session}", "hash", "heartbeat", "allocate, hold, append, leave")
-"""A live session: state, owner, facts, worker, epoch, gateway, seconds of audio dealt with, times."""
+"""A live session: state, owner, its key, facts, worker, epoch, gateway, seconds dealt with, times."""
 
 SESSION_LOG = Key("dalston:realtime:session:{session}:log", "stream", "heartbeat", "append, leave")
 """A session's finals in order, each with its `seq`."""

@@ -33,7 +33,11 @@ MEASURE_S = 1.0
 """How long a measured speed counts."""
 TOLD = {
     "QUOTA": ("quota_exceeded", 429, "This key has used up its minutes of audio for an hour."),
-    "CONCURRENT": ("concurrent_limit_exceeded", 429, "This key has as many jobs at work as it may."),
+    "CONCURRENT": (
+        "concurrent_limit_exceeded",
+        429,
+        "This key has as many jobs and live sessions as it may.",
+    ),
     "RATE": ("rate_limit_exceeded", 429, "This key has asked for as many transcriptions as it may."),
     "FULL": ("queue_full", 503, "The server has as many jobs as it takes."),
 }
@@ -93,6 +97,18 @@ class Line:
             with contextlib.suppress(TimeoutError):
                 await self._wait(waiter, patience)
             verdict = waiter.verdict if waiter.verdict.word == "OK" else self._ahead(caller) or verdict
+        async with self._placed(caller, job, verdict) as place:
+            yield place
+
+    @contextlib.asynccontextmanager
+    async def passed(self, caller: Caller, session: str) -> AsyncIterator[Place]:
+        """The same for a live session: at once, and whatever room there is for jobs."""
+        verdict = await admit(self.redis, session, caller.key, caller.limits, 0)
+        async with self._placed(caller, session, verdict) as place:
+            yield place
+
+    @contextlib.asynccontextmanager
+    async def _placed(self, caller: Caller, job: str, verdict: Verdict) -> AsyncIterator[Place]:
         if verdict.word != "OK":
             raise await self._refusal(verdict)
         place = Place()

@@ -23,11 +23,14 @@ from dalston.dialects.native_live import NativeTalk
 from dalston.errors import BadRequest, Forbidden, Limited, Unauthorized, Unavailable
 from dalston.gateway.access import LIVE, Caller, Door
 from dalston.gateway.native import error_json
+from dalston.gateway.state import State
 from dalston.live import Action, Audio, Begin, Clear, Configure, End, Flush, Hang, Resume, Say, Talk, Trouble
 from dalston.realtime.outbox import Outbox
 from dalston.realtime.session import LiveSession
 from dalston.realtime.sessions import Sessions
 from dalston.settings import Settings
+from dalston.store.access_keys import Limits
+from dalston.store.jobs import new_id
 
 router = APIRouter()
 TEXT_BYTES, BINARY_BYTES = 16 * 2**20, 2**20
@@ -244,7 +247,13 @@ class Conversation:
         if self._outbox is not None:
             raise BadRequest("This connection has its session already.", code="bad_message")
         if isinstance(action, Begin):
-            self._session, self._outbox = await self._sessions.begin(action.request, self._caller.owner)
+            state: State = self._websocket.app.state.dalston
+            caller, id = self._caller, new_id()
+            async with state.line.passed(caller, id) as place:
+                key = "" if caller.limits == Limits() else caller.key
+                begun = await self._sessions.begin(action.request, caller.owner, key, id)
+                self._session, self._outbox = begun
+                place.kept = True
         else:
             asked = action.session, action.after, self._caller.sees
             self._session, self._outbox = await self._sessions.resume(*asked)

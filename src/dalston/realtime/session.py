@@ -68,7 +68,8 @@ class LiveSession:
         """`done`: seconds up to which all is said and logged; `settled`: or dealt with."""
         self.over, self.ending, self.changing, self.cause = False, False, False, "ended"
         """`changing`: what Redis knows of it may be ahead of this."""
-        self.model = ""
+        self.model, self.news = "", time.monotonic()
+        """`news`: when its client last sent something."""
         self.outbox: Outbox | None = None
         self.link: Link | None = None
         self._reports: deque[Any] = deque()
@@ -78,6 +79,7 @@ class LiveSession:
         self._tasks: list[asyncio.Task[None]] = []
         self._running: asyncio.Task[None] | None = None
         self._leaving: asyncio.TimerHandle | None = None
+        self._farewell: DalstonError | None = None
 
     # What its client does.
 
@@ -92,6 +94,7 @@ class LiveSession:
     def join(self, after: int | None = None) -> Outbox:
         """Tell a client all that happens from now on; `after`: it comes back, and has seen as much."""
         self._stay()
+        self.news = time.monotonic()
         if self.outbox is not None:
             self.outbox.shut("taken")
         self.outbox = told = Outbox()
@@ -120,6 +123,7 @@ class LiveSession:
 
     async def audio(self, content: bytes) -> None:
         """More audio; waits while too much is waiting already."""
+        self.news = time.monotonic()
         while not (self.over or self.ending) and self._crowded:
             self._room.clear()
             await self._room.wait()
@@ -134,6 +138,7 @@ class LiveSession:
 
     def ask(self, command: Command) -> None:
         """Flush, forget, or other options, once all audio so far has been heard."""
+        self.news = time.monotonic()
         if not self.ending:
             self.tape.ask(command)
             self._work.set()
@@ -146,6 +151,12 @@ class LiveSession:
             self._stir()
 
     # What its registry does.
+
+    def dismiss(self, error: DalstonError) -> None:
+        """End it; its client is told why after its last words."""
+        if not self.ending:
+            self._farewell = error
+            self.end()
 
     def lost(self) -> None:
         """Its worker is lost."""
@@ -323,6 +334,8 @@ class LiveSession:
             case protocol.Final():
                 await self._final(report)
             case protocol.Ended():
+                if self._farewell is not None:
+                    self._trouble(self._farewell)
                 await self._finish(report.audio)
             case protocol.Failed() if not report.retryable:
                 raise DalstonError(report.message, code=report.code, status=report.status)
@@ -356,17 +369,7 @@ class LiveSession:
     async def _final(self, report: protocol.Final) -> None:
         if report.audio_end <= self.done:
             return  # it was said at an attachment before
-        final = FinalTranscript(
-            self._next(),
-            report.start,
-            report.end,
-            report.text,
-            report.cause,
-            report.words,
-            report.language,
-            report.language_probability,
-            report.avg_logprob,
-        )
+        final = FinalTranscript.of(report, self._next())
         self.minutes.add(final)
         await self._log(final, report.audio_end)
         self.done = report.audio_end
@@ -410,7 +413,7 @@ class LiveSession:
 
     async def _fail(self, error: DalstonError) -> None:
         log.warning("session %s failed: %s", self.id, error.code)
-        self._tell(Trouble(self._next(), error.code, error.message, error.status))
+        self._trouble(error)
         self.cause = "failed"
         await self._finish(None)
 
@@ -458,6 +461,9 @@ class LiveSession:
     def _tell(self, event: Any) -> None:
         if self.outbox is not None:
             self.outbox.put(event)
+
+    def _trouble(self, error: DalstonError) -> None:
+        self._tell(Trouble(self._next(), error.code, error.message, error.status))
 
     def _next(self) -> int:
         self.seq += 1

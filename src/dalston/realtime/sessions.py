@@ -13,7 +13,7 @@ import msgspec
 from dalston_engine.queue import AWAY
 from msgspec import Raw
 
-from dalston.errors import BadRequest, Conflict, LiveFull, NotFound, NoWorker
+from dalston.errors import BadRequest, Conflict, LiveFull, NotFound, NoWorker, SessionIdle
 from dalston.live import LiveRequest, SessionEnded, SessionStarted
 from dalston.realtime.minutes import Minutes
 from dalston.realtime.outbox import Outbox
@@ -50,13 +50,18 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    async def begin(self, request: LiveRequest, owner: str) -> tuple[LiveSession, Outbox]:
-        """A new session and what it tells; raises LiveFull, NoWorker, BadRequest and what `AWAY` holds."""
+    async def begin(
+        self, request: LiveRequest, owner: str, key: str = "", id: str = ""
+    ) -> tuple[LiveSession, Outbox]:
+        """A new session and what it tells; `key`: the access key that it counts against.
+
+        Raises LiveFull, NoWorker, NotFound, BadRequest and what `AWAY` holds.
+        """
         self._refuse_late()
         if request.record and not request.keep:
             raise BadRequest("A session of which nothing stays cannot be recorded.", code="invalid_option")
         language = request.options.language
-        session = self._session(new_id(), owner, request, time.time())
+        session = self._session(id or new_id(), owner, request, time.time(), key)
         end = time.monotonic() + BEGINNING_S
         while True:
             try:
@@ -134,10 +139,12 @@ class Sessions:
             stored = now
         raise Conflict("The session has ended, or is being taken up by another connection.")
 
-    def _session(self, id: str, owner: str, request: LiveRequest, created: float) -> LiveSession:
+    def _session(
+        self, id: str, owner: str, request: LiveRequest, created: float, key: str = ""
+    ) -> LiveSession:
         models = models_of(self.settings, request.model)
         facts = store.Facts(models, request.options.language, Raw(msgspec.json.encode(request)))
-        claim = store.Claim(id, self.gateway, secrets.token_hex(8), owner, facts)
+        claim = store.Claim(id, self.gateway, secrets.token_hex(8), owner, facts, key)
         minutes = Minutes(self.keeping, id, owner, request, round(created, 3), self.settings.max_upload_bytes)
         return LiveSession(self.redis, claim, request, minutes, self.settings.live_grace_s)
 
@@ -171,6 +178,10 @@ class Sessions:
 
     async def _hold(self) -> None:
         holding = {one.id: one for one in self._sessions.values() if not one.over}
+        idle = self.settings.live_idle_s
+        for session in holding.values():
+            if time.monotonic() - session.news > idle:
+                session.dismiss(SessionIdle(f"Nothing was sent for {idle} s, so the session has ended."))
         if not holding:
             return
         facts = [(one.id, one.epoch, one.settled) for one in holding.values()]

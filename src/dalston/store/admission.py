@@ -25,7 +25,10 @@ class Verdict(NamedTuple):
 
 
 async def admit(redis: Client, job: str, key: str, limits: Limits, room: int) -> Verdict:
-    """Let a job of an access key in, or say what is in the way; `room`: jobs at work, 0 for any number."""
+    """Let a job of an access key in, or say what is in the way; `room`: jobs at work, 0 for any number.
+
+    A live session counts as a job, if somebody holds it at least once a minute.
+    """
     if not room and limits == Limits():
         return Verdict("OK")
     word, wait = await run(

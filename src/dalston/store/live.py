@@ -101,6 +101,8 @@ class Claim(Struct):
     """Tells this claim from others' for the same attachment."""
     owner: str
     facts: Facts
+    key: str = ""
+    """The access key whose limits it counts against, if it has any."""
 
 
 class Unknown(Exception):
@@ -115,6 +117,7 @@ async def allocate(redis: Client, claim: Claim, epoch: int, avoid: Iterable[str]
         "attach": claim.attach,
         "gateway": claim.gateway,
         "owner": claim.owner,
+        "key": claim.key,
         "facts": msgspec.json.encode(claim.facts).decode(),
         "models": " ".join(claim.facts.models),
         "language": claim.facts.language,

@@ -11,6 +11,7 @@ import socket
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, wait
 from http import HTTPStatus
 from threading import Thread
 from typing import Any
@@ -61,6 +62,7 @@ class Server(Thread):
         self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sockets: dict[ServerConnection, None] = {}
         self._tasks = set[asyncio.Task[None]]()
+        self._leaving: Future[None] | None = None
 
     @property
     def sessions(self) -> list[str]:
@@ -91,7 +93,12 @@ class Server(Thread):
     def drain(self) -> None:
         """Take nobody any more, and send those elsewhere who are here."""
         self.draining = True
-        self._events.call_soon_threadsafe(self._hang_up)
+        self._leaving = asyncio.run_coroutine_threadsafe(self._hang_up(), self._events)
+
+    def left(self, seconds: float) -> None:
+        """Wait until all have been sent away, for so long at most."""
+        if self._leaving is not None:
+            wait([self._leaving], seconds)
 
     async def _run(self) -> None:
         self.loop.start()
@@ -103,9 +110,8 @@ class Server(Thread):
             self.ready = True
             await asyncio.Event().wait()
 
-    def _hang_up(self) -> None:
-        for connection in self._sockets:
-            self._spawn(connection.close(1012, "The worker stops."))
+    async def _hang_up(self) -> None:
+        await asyncio.gather(*(one.close(1012, "The worker stops.") for one in list(self._sockets)))
 
     def _enter(self, connection: ServerConnection, request: Any) -> Any:
         given, due = request.headers.get("Authorization") or "", f"Bearer {self._secret}"

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("dalston.live")
 
 BEAT_S, BEAT_TTL_S = 0.5, 10
+CLOSE_S = 2.0
+"""How long sessions' connections may take to close."""
 STUCK_S = 20.0
 """A pass that takes longer will not return."""
 CALM_BEATS = 6
@@ -105,6 +107,8 @@ class Side(Thread):
 
     def close(self) -> None:
         """Take the worker out of the fleet."""
+        if self._server is not None:
+            self._server.left(CLOSE_S)
         self._stopping.set()
         self.join(5)
 

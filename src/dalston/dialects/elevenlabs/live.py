@@ -45,7 +45,11 @@ LEAST_S, MOST_S = 0.3, 90.0
 """Seconds of audio that a commit must have, and after which one is made in any case."""
 CHUNK_BYTES = 10_485_760
 """The longest base64 text of a chunk."""
-ERRORS = {"quota_exceeded": ("quota_exceeded", 1008), "worker_lost": ("transcriber_error", 1011)}
+ERRORS = {
+    "quota_exceeded": ("quota_exceeded", 1008),
+    "session_idle": ("insufficient_audio_activity", 1008),
+    "worker_lost": ("transcriber_error", 1011),
+}
 STATUSES = {
     401: ("auth_error", 1008),
     403: ("auth_error", 1008),

@@ -1,11 +1,11 @@
--- args: session epoch attach gateway owner facts models language avoid lease lost ttl
+-- args: session epoch attach gateway owner key facts models language avoid lease lost ttl
 -- Give a session a seat at a worker, as its attachment `epoch`, which is one more than the one before; `attach`
 -- tells this call from another for the same epoch. The first of `models` that a living worker has with this
 -- `language` and has room for; the least loaded of those. New sessions leave some room to those that lose
 -- their worker. Answers {OK, worker, address, secret, model, models}, {STALE} (a later attachment), {ENDED},
 -- {FULL} or {NONE} (no worker alive has any of the models).
-local key = KEY.SESSION(session)
-local was = redis.call('HMGET', key, 'epoch', 'attach', 'worker', 'model', 'state')
+local hash = KEY.SESSION(session)
+local was = redis.call('HMGET', hash, 'epoch', 'attach', 'worker', 'model', 'state')
 
 local function granted(worker, model)
   local w = redis.call('HMGET', KEY.WORKER(worker), 'address', 'secret', 'models')
@@ -61,10 +61,11 @@ end
 if was[3] then redis.call('ZREM', KEY.SEATS(was[3]), session) end
 redis.call('ZADD', KEY.SEATS(best.id), int(now + lease), session)
 redis.call('EXPIRE', KEY.SEATS(best.id), 60)
-redis.call('HSETNX', key, 'created_at', stamp)
-redis.call('HSET', key, 'state', 'active', 'epoch', epoch, 'attach', attach, 'gateway', gateway, 'worker', best.id,
+redis.call('HSETNX', hash, 'created_at', stamp)
+redis.call('HSET', hash, 'state', 'active', 'epoch', epoch, 'attach', attach, 'gateway', gateway, 'worker', best.id,
   'model', chosen, 'owner', owner, 'facts', facts, 'held_at', stamp)
-redis.call('EXPIRE', key, ttl)
+if key ~= '' then redis.call('HSET', hash, 'key', key) end
+redis.call('EXPIRE', hash, ttl)
 redis.call('EXPIRE', KEY.SESSION_LOG(session), ttl)
 redis.call('ZADD', KEY.SESSIONS(), stamp, session)
 redis.call('HINCRBY', KEY.REALTIME(), epoch == '1' and 'sessions' or 'moves', 1)

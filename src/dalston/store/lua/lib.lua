@@ -49,6 +49,16 @@ local function charge(job, key, tasks)
   redis.call('EXPIRE', KEY.LIMIT(key), 7200)
 end
 
+-- Count what a live session has heard so far against its access key, each second once.
+local function meter(session, audio)
+  local was = redis.call('HMGET', KEY.SESSION(session), 'key', 'metered')
+  local more = tonumber(audio or 0) - tonumber(was[2] or 0)
+  if not was[1] or more <= 0 then return end
+  redis.call('HINCRBYFLOAT', KEY.LIMIT(was[1]), int(math.floor(now / 60000)), more)
+  redis.call('EXPIRE', KEY.LIMIT(was[1]), 7200)
+  redis.call('HSET', KEY.SESSION(session), 'metered', audio)
+end
+
 -- Create tasks of a job; `start` lets those go on that may.
 local function create(job, tasks, high)
   for _, task in ipairs(tasks) do
