@@ -1637,7 +1637,7 @@ def repeated_show(redis: Any, queue: Open) -> dict[str, Any]:
 
 
 def repeated_admit(redis: Any, queue: Open) -> dict[str, Any]:
-    return {"job": "j", "key": "live", "rate": 2, "concurrent": 1, "minutes": 0, "room": 2}
+    return {"job": "j", "key": "k", "rate": 2, "concurrent": 1, "minutes": 0, "room": 2}
 
 
 def repeated_release(redis: Any, queue: Open) -> dict[str, Any]:
@@ -1675,7 +1675,7 @@ def _seated(redis: Any) -> dict[str, Any]:
     redis.hset(keys.WORKER(worker="w"), mapping={"state": "ready", "capacity": 2, "models": '{"m":["*"]}'})
     redis.expire(keys.WORKER(worker="w"), 60)
     redis.zadd(keys.WORKERS(), {"w": redis.time()[0] * 1000})
-    return {"session": "s", "epoch": 1, "attach": "x", "gateway": "g", "owner": "me", "key": "k",
+    return {"session": "s", "epoch": 1, "attach": "x", "gateway": "g", "owner": "me", "key": "live",
             "facts": "{}", "models": "m", "language": None, "avoid": None, "lease": 10_000, "lost": 60_000,
             "ttl": 3600}  # fmt: skip
 
