@@ -52,7 +52,7 @@ def conforms(
     report.check("manifest", lambda: f"{manifest.id} {manifest.version}, stage {manifest.stage}")
     with tempfile.TemporaryDirectory(prefix="dalston-test-") as folder:
         if report.check("environment", lambda: _installed(engine)):
-            with workbench(engine, Path(folder), models) as bench:
+            with workbench(engine, Path(folder), models, str(params.get("model", ""))) as bench:
                 _run(Checks(bench, params, made), bench, report)
                 if report.failed and (last := bench.last_words()):
                     words(last)

@@ -63,8 +63,8 @@ class Attempt(Struct):
 class Workbench:
     """Everything a check needs; see `workbench`."""
 
-    def __init__(self, engine: EngineFolder, folder: Path, models: Path) -> None:
-        self.engine, self.stage = engine, STAGES[engine.manifest.stage]
+    def __init__(self, engine: EngineFolder, folder: Path, models: Path, model: str) -> None:
+        self.model, self.engine, self.stage = model, engine, STAGES[engine.manifest.stage]
         self.data, self.place, self.log = folder / "data", folder / "place", folder / "engine.log"
         self.tmp, self.cwd, self.killed = folder / "tmp", folder / "cwd", folder / "killed"
         self.inputs = folder / "inputs"
@@ -82,7 +82,7 @@ class Workbench:
     def env(self) -> dict[str, str]:
         """What an instance is told by its environment."""
         env = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH"}}
-        return env | engine_surroundings(self.engine, surroundings(self.settings))
+        return env | engine_surroundings(self.engine, surroundings(self.settings), self.model)
 
     @contextlib.contextmanager
     def instance(self, hold: str = "", tmp: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
@@ -242,11 +242,11 @@ class Workbench:
 
 
 @contextlib.contextmanager
-def workbench(engine: EngineFolder, folder: Path, models: Path) -> Iterator[Workbench]:
-    """A workbench in an empty folder; its Valkey ends with the context."""
+def workbench(engine: EngineFolder, folder: Path, models: Path, model: str = "") -> Iterator[Workbench]:
+    """A workbench in an empty folder; its Valkey ends with the context. `model`: the one to have loaded."""
     command = valkey.command(folder / "v")
     with subprocess.Popen(command, preexec_fn=valkey.die_with_parent) as server:  # noqa: S603
-        bench = Workbench(engine, folder, models)
+        bench = Workbench(engine, folder, models, model)
         try:
             _wait_for(bench.redis, server)
             yield bench
