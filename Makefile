@@ -22,7 +22,7 @@ up: setup ## Run the server until Ctrl-C
 	$(BIN)/dalston up
 
 test: setup ## Run all tests, or those in TESTS=…, by WORKERS=2 processes
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 chaos: setup ## Kill, freeze and cut off everything, for longer than `make test` does
 	DALSTON_CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/contract tests/security

@@ -30,6 +30,15 @@ hypothesis.settings.load_profile("dalston")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files whose tests may take longest, so that none is left to one process alone."""
+    longest: dict[Path, float] = {}
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        longest[item.path] = max(longest.get(item.path, 0), mark.args[0] if mark else 0)
+    items.sort(key=lambda item: -longest[item.path])
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell the process that gathers it what this one has driven."""
     if (told := getattr(session.config, "workeroutput", None)) is not None:
