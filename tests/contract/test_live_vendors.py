@@ -191,6 +191,10 @@ async def test_ephemeral_keys_end(valkey: str, client: Any, tmp_path: Path) -> N
         async with live(gateway, OPEN, additional_headers=bearer) as connection:
             heard = (await first(connection))["session"]["audio"]["input"]
             assert heard["format"] == {"type": "audio/pcma"}
+        async with gateway.live(additional_headers=headers) as connection:
+            kept = f"/v1/realtime/sessions/{(await until(connection, 'session.started'))['session_id']}"
+            assert (await gateway.http.get(kept, headers=headers)).status_code == 200
+            assert (await gateway.http.get(kept, headers=bearer)).status_code == 403
         await client.delete(key)
         with pytest.raises(InvalidStatus):
             async with live(gateway, OPEN, additional_headers=bearer):

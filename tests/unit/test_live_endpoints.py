@@ -62,6 +62,17 @@ def test_a_voice_between_the_thresholds_neither_begins_nor_ends_speech() -> None
     assert kinds(heard(points, (10, 0.9), (30, 0.4))) == [(3, "Started")]
 
 
+def test_a_hum_after_speech_is_cut_like_speech() -> None:
+    told = heard(Endpoints(OPTIONS), (10, 0.9), (2 * LONG // FRAME, 0.4))
+    assert [kind for _, kind in kinds(told)] == ["Started", "Ended", "Ended"]
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.15, 0.9])
+def test_silence_ends_speech_whatever_the_threshold(threshold: float) -> None:
+    told = heard(Endpoints(Options(vad_threshold=threshold)), (10, 0.95), (30, 0.0))
+    assert [kind for _, kind in kinds(told)] == ["Started", "Paused", "Ended"]
+
+
 def test_speech_goes_on_after_a_pause() -> None:
     told = heard(Endpoints(OPTIONS), (10, 0.9), (8, 0.1), (10, 0.9), (15, 0.1))
     assert kinds(told) == [(3, "Started"), (15, "Paused"), (19, "Resumed"), (33, "Paused"), (43, "Ended")]

@@ -8,6 +8,7 @@ import time
 import pytest
 from dalston_engine.live.protocol import Clear, Configure, End, Flush, Options
 
+from dalston.errors import BadRequest
 from dalston.live import Event, FinalTranscript, LiveRequest, PartialTranscript, SessionEnded, SpeechStarted
 from dalston.realtime import outbox as outboxes
 from dalston.realtime import tape as tapes
@@ -73,6 +74,18 @@ def test_options_count_from_where_they_were_changed() -> None:
     one.heard(1.6)
     assert one.options == other
     assert not one.marks
+
+
+def test_a_flood_of_messages_is_not_kept() -> None:
+    one = tape()
+    for silence in range(100, 5000):
+        one.ask(Configure(Options(vad_silence_ms=silence)))
+    assert [mark.number for mark in one.marks] == [4900]
+    for _ in range(tapes.MOST_MARKS - 1):
+        one.ask(Flush("f"))
+    with pytest.raises(BadRequest, match="send fewer"):
+        one.ask(Flush("f"))
+    one.ask(End())
 
 
 def test_what_was_answered_is_not_asked_again() -> None:

@@ -70,7 +70,7 @@ class Query(Struct, kw_only=True, forbid_unknown_fields=True):
     """Not there yet: refused."""
     session_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")] | None = None
     """The session to take up again; all else but `after` is as it was."""
-    after: Annotated[int, Meta(ge=0)] = 0
+    after: Annotated[int, Meta(ge=0, le=2**53)] = 0
     """The `seq` of the last event that came; what was missed is told again."""
 
 

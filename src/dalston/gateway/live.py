@@ -100,8 +100,7 @@ class Line:
         await self.accept()
         with contextlib.suppress(Gone):
             await self.say(self._talk.failed(error))
-            busy = error.retryable or error.status in (429, 503)
-            await self.close(1013 if busy else 1011 if error.status >= 500 else 1008)
+            await self.close(code_of(error.status, error.retryable))
 
     def _denial(self, error: DalstonError, headers: dict[str, str]) -> Response:
         """An error as the handshake's answer, in the client's dialect."""
@@ -218,14 +217,15 @@ class Conversation:
 
     async def _tell(self) -> None:
         await self._begun.wait()
-        outbox, fatal = self._outbox, False
+        outbox, code = self._outbox, 1000
         if outbox is None:
             return
         async for event in outbox.events():
             await self._line.say(self._talk.told(event))
             self._told.set()
-            fatal = fatal or (isinstance(event, Trouble) and event.fatal)
-        await self._line.close(*CLOSES.get(outbox.reason, (1011 if fatal else 1000, "")))
+            if isinstance(event, Trouble) and event.fatal:
+                code = code_of(event.status)
+        await self._line.close(*CLOSES.get(outbox.reason, (code, "")))
 
     async def _do(self, action: Action) -> None:
         match action:
@@ -271,6 +271,11 @@ class Conversation:
                 session.ask(protocol.Clear())
             case End():
                 session.end()
+
+
+def code_of(status: int, retryable: bool = False) -> int:
+    """The code of a connection that is closed because of an error."""
+    return 1013 if retryable or status in (429, 503) else 1011 if status >= 500 else 1008
 
 
 def fields(websocket: WebSocket) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from msgspec import Raw, Struct
 from starlette.responses import FileResponse
 
-from dalston.errors import Conflict, NotFound
+from dalston.errors import Conflict, Forbidden, NotFound
 from dalston.gateway import native
 from dalston.gateway.access import LIVE, Caller, needs
 from dalston.gateway.openapi import answer
@@ -146,7 +146,10 @@ def _shown(worker: store.Worker) -> LiveWorker:
 
 async def _found(request: Request, session: str) -> LiveTranscript:
     """The session as the caller may see it; raises NotFound."""
-    redis, sees = State.of(request).redis, Caller.of(request).sees
+    caller = Caller.of(request)
+    if caller.token:
+        raise Forbidden("A token opens live sessions and reads none: use a key.")
+    redis, sees = State.of(request).redis, caller.sees
     stored = await store.read(redis, session) if is_id(session) else None
     if stored is None or stored.state == "ended":
         found = await asyncio.to_thread(_keeping(request).read, session)

@@ -61,6 +61,8 @@ class Lasting(Socket):
         if not self.transport.is_closing():
             self.conn.answer()
             self.transport.write(b"".join(self.conn.data_to_send()))
+            if self.conn.asked is not None:
+                self.transport.close()
 
     def handle_close(self, event: Frame) -> None:
         asked = self.conn.close_rcvd

@@ -59,8 +59,8 @@ class Link:
         except TimeoutError:
             await link.close()
             raise Lost("TimeoutError") from None
-        except Lost:
-            await link.close()
+        except (Lost, asyncio.CancelledError):
+            link.drop()
             raise
         except WebSocketException as error:
             await link.close()

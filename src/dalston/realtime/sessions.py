@@ -71,6 +71,7 @@ class Sessions:
                 if time.monotonic() > end or not await begins(self.redis, session.claim.facts.models):
                     raise await why_none(self.redis, self.settings, request.model, language) from None
             await asyncio.sleep(LOOK_S)
+        await self._refuse_begun(session)
         session.go()
         self._add(session)
         return session, session.join()
@@ -93,6 +94,7 @@ class Sessions:
         if stored.state == "ended":
             return None, await self._missed(stored, after)
         session = await self._taken_up(stored, request, after)
+        await self._refuse_begun(session)
         session.go()
         self._add(session)
         return session, session.join(after)
@@ -171,6 +173,12 @@ class Sessions:
     def _refuse_late(self) -> None:
         if self._closed:
             raise LiveFull("This gateway is about to end; connect again.", retry_after=1)
+
+    async def _refuse_begun(self, session: LiveSession) -> None:
+        """Leave a session to others that was attached while this gateway began to end."""
+        if self._closed:
+            await session.detach()
+            self._refuse_late()
 
     def _refuse_others(self, request: LiveRequest) -> None:
         if not request.resumable:

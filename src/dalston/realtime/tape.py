@@ -12,11 +12,14 @@ from collections import deque
 from dalston_engine.live.protocol import SAMPLE_BYTES, Clear, Configure, End, Flush, Options
 from msgspec import Struct
 
+from dalston.errors import BadRequest
 from dalston.live import LiveRequest
 
 CONTEXT_S = 0.5
 MOST_BYTES = 32 * 2**20
 """The most that is kept of one session."""
+MOST_MARKS = 1000
+"""What a client may ask for and have waiting."""
 PIECE_BYTES = 32_768
 """The most audio that is sent to a worker in one message."""
 
@@ -70,7 +73,12 @@ class Tape:
         self.whole = self.whole and (bool(self.rate) or len(self._audio) <= MOST_BYTES)
 
     def ask(self, command: Command) -> None:
-        """Something to be done once everything so far has been heard."""
+        """Something to be done once everything so far has been heard; raises BadRequest for far too much."""
+        last = self.marks[-1] if self.marks else Mark(0, -1, command)
+        if last.place == self.end and isinstance(command, Configure) and isinstance(last.command, Configure):
+            self.marks.pop()
+        if len(self.marks) >= MOST_MARKS and not isinstance(command, End):
+            raise BadRequest("Too many messages wait to be obeyed; send fewer.", code="bad_message")
         self._asked += 1
         self.marks.append(Mark(self._asked, self.end, command))
 

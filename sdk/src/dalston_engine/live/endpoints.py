@@ -104,7 +104,10 @@ class Endpoints:
                 self._frames.append((probability, loudness))
                 return [Started(onset)]
         self._frames.append((probability, loudness))
-        return self._voice(now, at) if voiced else self._silence(now, at, probability)
+        events = self._voice(now, at) if voiced else self._silence(now, at, probability)
+        if self.now is now and now.started and now.end - now.begin >= LONG:
+            events.append(Ended(self._cut(now)))
+        return events
 
     def flush(self, at: int, cause: Cause) -> Utterance | None:
         """End whatever there is at this sample; None: there is nothing."""
@@ -135,13 +138,12 @@ class Endpoints:
         if not now.started and now.end - now.onset >= self.options.vad_min_speech_ms * RATE // 1000:
             now.started = True
             events.append(Started(now.onset))
-        if now.started and now.end - now.begin >= LONG:
-            events.append(Ended(self._cut(now)))
         return events
 
     def _silence(self, now: Utterance, at: int, probability: float) -> list[Event]:
         if self._silent is None:
-            if probability >= self.options.vad_threshold - HYSTERESIS:
+            threshold = self.options.vad_threshold
+            if probability >= max(threshold - HYSTERESIS, threshold / 2):
                 now.end = at + FRAME
                 return []
             self._silent = at
