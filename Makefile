@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 2
+WORKERS ?= 3
 RECORDINGS ?= ../shared/data
 
 help: ## Show the targets
@@ -21,7 +21,7 @@ demo: setup ## Transcribe the shipped recording through the whole server
 up: setup ## Run the server until Ctrl-C
 	$(BIN)/dalston up
 
-test: setup ## Run all tests, or those in TESTS=…, by WORKERS=2 processes
+test: setup ## Run all tests, or those in TESTS=…, by WORKERS=3 processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 chaos: setup ## Kill, freeze and cut off everything, for longer than `make test` does
