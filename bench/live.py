@@ -37,13 +37,13 @@ def run(quick: bool) -> Iterator[Figure]:
         alone = asyncio.run(directly(server, samples))
     finals, partials = ([late for _, late in one] for one in (told.finals(), told.partials()))
     yield Figure("live: end of speech to final, beyond the silence, p50", median(finals) * 1000, "ms", 150)
-    yield Figure("live: the same, p95", quantile(finals, 0.95) * 1000, "ms", 400)
+    yield Figure("live: the same, p95", quantile(finals, 0.95) * 1000, "ms", 300)
     yield Figure("live: partials behind the audio, p50", median(partials) * 1000, "ms", 300)
     added = [ours - own for (_, ours), (_, own) in zip(told.finals(), alone.finals(), strict=False)]
     yield Figure(
         "live: final, directly from the worker, p50", median(one for _, one in alone.finals()) * 1000, "ms"
     )
-    yield Figure("live: added to a final by the gateway, p50", median(added) * 1000, "ms", 10)
+    yield Figure("live: added to a final by the gateway, p50", median(added) * 1000, "ms", 5)
 
 
 def until_there(server: Server, model: str = MODEL) -> dict[str, str]:
