@@ -31,7 +31,7 @@ RUN uv build --quiet --wheel --out-dir /tmp /src/sdk
 COPY engines/${ENGINE} /opt/engine
 WORKDIR /opt/engine
 RUN uv venv --quiet --python python3 .venv \
- && uv pip sync --quiet --python .venv/bin/python --compile-bytecode --only-binary :all: requirements.lock \
+ && uv pip sync --quiet --python .venv/bin/python --compile-bytecode --require-hashes requirements.lock \
  && uv pip install --quiet --python .venv/bin/python --compile-bytecode --no-deps /tmp/dalston_engine-*.whl
 # PyTorch is not in the lock: which build, the base image's variables say (UV_TORCH_BACKEND=cpu, for one).
 ARG UV_TORCH_BACKEND

@@ -9,6 +9,7 @@ at the end.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
@@ -23,6 +24,8 @@ from typing import Any
 
 import httpx2
 
+from dalston.live import FinalTranscript
+from dalston.live_client import LiveClient
 from dalston.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -166,23 +169,72 @@ def well(service: str) -> bool:
 
 
 def survives() -> None:
-    """Two instances; the one that has a job is killed."""
+    """Two instances with jobs waiting; one that has a job is killed."""
     compose("up", "-d", "--no-build", "--scale", f"{SCALED}=2")
     until(lambda: len(instances()) == 2 and set(instances().values()) == {"idle"}, "two instances are idle")
     holds(True, f"{SCALED} scaled to two: /v1/engines lists {', '.join(instances())}")
-    job = submit()["id"]
+    jobs = [submit()["id"] for _ in range(10)]
     busy = until(
         lambda: next((i for i, state in instances().items() if state == "running"), ""), "a task runs"
     )
     began = time.monotonic()
-    run("docker", "kill", busy.split("-")[0])
-    ended = get(f"/v1/audio/transcriptions/{job}", wait=120)
-    stage = next(s for s in ended["stages"] if s["stage"] == "transcribe")
+    kill(lambda: busy)
+    ended = [get(f"/v1/audio/transcriptions/{job}", wait=120) for job in jobs]
+    stages = [one for job in ended for one in job["stages"] if one["stage"] == "transcribe"]
     seconds = time.monotonic() - began
     holds(
-        ended["state"] == "completed" and stage["attempt"] == 2,
-        f"its container killed in the middle, the job completed at attempt 2, {seconds:.1f} s later",
+        {job["state"] for job in ended} == {"completed"} and max(one["attempt"] for one in stages) == 2,
+        f"its container killed in the middle, all jobs completed, one at attempt 2, {seconds:.1f} s later",
     )
+
+
+async def streamed(halfway: Callable[[], object]) -> tuple[list[str], float]:
+    """What is heard of the sample in a live session, sent within six seconds; `halfway` is called then.
+
+    Also the seconds from then to the next words.
+    """
+    content, words, called, told = SAMPLE.read_bytes(), list[str](), 0.0, 0.0
+    step = len(content) // 60 + 1
+    async with LiveClient(str(API.base_url), encoding="flac", model="fast") as live:
+
+        async def send() -> None:
+            nonlocal called
+            for place in range(0, len(content), step):
+                if not called and place > len(content) / 2:
+                    await asyncio.to_thread(halfway)
+                    called = time.monotonic()
+                await live.send(content[place : place + step])
+                await asyncio.sleep(0.1)
+            live.end()
+
+        sending = asyncio.create_task(send())
+        async for event in live:
+            if isinstance(event, FinalTranscript):
+                words += event.text.split()
+                told = told or (time.monotonic() if called else 0.0)
+        await sending
+    return words, told - called
+
+
+def hears() -> None:
+    """A live session; and one whose worker's container is killed while another has room."""
+    compose("up", "-d", "--no-build", "--scale", f"{SCALED}=2")
+    until(lambda: len(hearing()) == 2, "two workers hear live sessions")
+    words, _ = asyncio.run(streamed(lambda: None))
+    holds(len(words) > 50, f"{len(words)} words are heard live")
+    killed = partial(kill, lambda: next(one["id"] for one in hearing() if one["sessions"]))
+    again, seconds = asyncio.run(streamed(killed))
+    holds(again == words, f"its container killed in the middle, the same words, on {seconds:.1f} s later")
+
+
+def hearing() -> list[Any]:
+    """The workers of live sessions that are ready."""
+    return [one for one in get("/v1/realtime/status")["workers"] if one["state"] == "ready"]
+
+
+def kill(instance: Callable[[], str]) -> None:
+    """Kill the container of an instance."""
+    run("docker", "kill", instance().split("-")[0])
 
 
 def main() -> int:
@@ -195,6 +247,7 @@ def main() -> int:
         transcribes()
         is_shut()
         survives()
+        hears()
     except NotSo as error:
         print(f"✗ {error}", flush=True)
         print(compose("logs", "--tail", "20"), flush=True)
