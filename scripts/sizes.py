@@ -9,8 +9,8 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BUDGETS = {"sdk/src": 1100, "engines/faster-whisper": 650}
-LISTENING, LISTENING_BUDGET = "sdk/src/dalston_engine/live", 1330
+BUDGETS = {"sdk/src": 1100, "engines/faster-whisper": 660}
+LISTENING, LISTENING_BUDGET = "sdk/src/dalston_engine/live", 1350
 """What the SDK has for live sessions, which engines that hear none never import."""
 ALIGNING, ALIGNING_BUDGET = ("alignment.py", "ctc.py"), 280
 """What the SDK has for engines that align, which no other imports."""

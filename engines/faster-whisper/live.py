@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 from dalston_engine import Segment, Transcript, Word
 from dalston_engine.live.speech import Speech
-from decoding import COMPRESSION, FULL, LOG_PROBABILITY, MARGIN, PUNCTUATION, QUIET, Encoder, fitted
+from decoding import (
+    COMPRESSION,
+    FULL,
+    LOG_PROBABILITY,
+    MARGIN,
+    NO_SPEECH,
+    PUNCTUATION,
+    QUIET,
+    Encoder,
+    fitted,
+)
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
@@ -29,8 +39,6 @@ BEAM = 5
 """Of a final pass."""
 QUICK_PER_SECOND, QUICK_MORE = 6, 12
 """Most tokens of a pass that is soon replaced: it need not be right when somebody speaks faster."""
-NO_SPEECH = 0.5
-"""Lower than Whisper's own bound: a voice detector takes barking, laughter or a door for speech, too."""
 
 
 @dataclass

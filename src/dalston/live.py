@@ -7,7 +7,7 @@ neither sockets nor workers: one loop in the gateway carries out the actions, wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from dalston_engine.errors import DalstonError
 from dalston_engine.live.protocol import Encoding, Final, Options
@@ -68,6 +68,12 @@ class Configure(Struct):
     options: Options
 
 
+class Change(Struct):
+    """Other values of some options, by name, for what is heard from here on."""
+
+    values: dict[str, Any]
+
+
 class Clear(Struct):
     """Forget what is not final yet."""
 
@@ -89,7 +95,7 @@ class Hang(Struct):
     reason: str = ""
 
 
-Action = Begin | Resume | Audio | Flush | Configure | Clear | End | Say | Hang
+Action = Begin | Resume | Audio | Flush | Configure | Change | Clear | End | Say | Hang
 
 # What it is told. `seq` grows from event to event, not always by one. Times are seconds of the session's
 # audio. The names of types and fields are the native dialect's.

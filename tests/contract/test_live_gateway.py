@@ -148,6 +148,23 @@ async def test_a_session_from_beginning_to_end(valkey: str, client: Any, tmp_pat
         assert (await gateway.http.get(path.replace(path[-8:], "../../.."))).status_code == 404
 
 
+async def test_who_comes_back_changes_one_option_and_keeps_the_others(
+    valkey: str, client: Any, tmp_path: Path
+) -> None:
+    async with listening(client) as worker, running(valkey, tmp_path) as gateway:
+        async with gateway.live("?vad_silence_ms=300") as connection:
+            id = (await until(connection, "session.started"))["session_id"]
+            connection.transport.abort()
+        async with gateway.live(f"?session_id={id}") as connection:
+            await connection.send('{"type":"configure","prompt":"trains"}')
+            await connection.send(spoken(1, 2))
+            await until(connection, "transcript.final")
+            options = worker.attachments[-1].options
+            assert (options.vad_silence_ms, options.prompt) == (300, "trains")
+            await connection.send(END)
+            await told(connection)
+
+
 async def test_sessions_count_against_the_limits_of_their_key(
     valkey: str, client: Any, tmp_path: Path
 ) -> None:
@@ -157,9 +174,11 @@ async def test_sessions_count_against_the_limits_of_their_key(
 
     async with listening(client), running(valkey, tmp_path) as gateway:
         one = key(concurrent_jobs=1)
-        async with gateway.live(additional_headers=one):
+        async with gateway.live(additional_headers=one) as connection:
             refused = await gateway.refused(additional_headers=one)
             assert refused == (429, "concurrent_limit_exceeded")
+            await connection.send(END)
+            await told(connection)
         rare = key(requests_per_minute=1)
         brief = key(audio_minutes_per_hour=0.05)
         for headers in (one, rare, brief):

@@ -308,3 +308,37 @@ def written(content: bytes, kind: str, codec: str, rate: int) -> bytes:
     python = ROOT / "engines" / "faster-whisper" / ".venv" / "bin" / "python"
     command = [str(python), "-c", CODEC, kind, codec, str(rate)]
     return subprocess.run(command, input=content, capture_output=True, check=True).stdout
+
+
+STILL = """
+import asyncio, io, wave
+from dalston_engine.live.children import Decoding
+
+async def main():
+    told, decoded = io.BytesIO(), 0
+    with wave.open(told, "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(32_000 * 12))
+    decoding, content = await Decoding.start(), told.getvalue()
+
+    async def read():
+        nonlocal decoded
+        async for samples in decoding.samples():
+            decoded += len(samples)
+
+    reading = asyncio.create_task(read())
+    for piece in (content[:320_000], content[320_000:]):
+        await decoding.feed(piece)
+        await decoding.still()
+    print(decoded / 16_000)
+    reading.cancel()
+    await decoding.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_a_decoder_is_still_when_it_has_decoded_what_came_after_a_silence_too() -> None:
+    python = ROOT / "engines" / "faster-whisper" / ".venv" / "bin" / "python"
+    done = subprocess.run([python, "-c", STILL], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 11.9

@@ -250,3 +250,37 @@ def test_a_partial_that_fails_costs_nothing_but_itself(stage: Stage) -> None:
     stage.hear(0.0, 0.5, 0.7)
     stage.desk.answer(stage.last, "Hello.")
     assert [final.text for final in stage.all(Final)] == ["Hello."]
+
+
+@pytest.mark.parametrize("cause", ["flush", "end"])
+def test_a_pass_of_a_pause_is_not_final_once_its_speaker_has_gone_on(stage: Stage, cause: Any) -> None:
+    stage.hear(0.5, 1.0, 0.3)
+    early = stage.last
+    assert early.rank == Rank.PAUSE
+    stage.desk.begin(early)
+    stage.hear(0.0, 1.5)
+    stage.session.flush(Flushed("x", stage.session.seconds), cause)
+    assert stage.last is not early
+    stage.desk.answer(early, "first half")
+    assert not stage.all(Final)
+    stage.desk.answer(stage.last, "all of it")
+    assert [one.text for one in stage.all(Final)] == ["all of it"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_nor_where_a_busy_worker_asks_for_none_at_the_next_pause(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    stage.hear(0.5, 1.0, 0.3)
+    early = stage.last
+    stage.desk.begin(early)
+    monkeypatch.setattr(stage.desk.meter, "busy", lambda window=2.0: 0.95)
+    stage.hear(0.0, 1.5, 0.3)
+    if not late:
+        stage.desk.answer(early, "first half")
+    stage.hear(0.4)
+    if late:
+        stage.desk.answer(early, "first half")
+    assert not stage.all(Final)
+    stage.desk.answer(stage.last, "all of it")
+    assert [one.text for one in stage.all(Final)] == ["all of it"]

@@ -119,7 +119,6 @@ class NativeTalk:
     def __init__(self, query: Sequence[tuple[str, str]]) -> None:
         """From the pairs of a query."""
         self._query = query
-        self._options = Options()
         self._seq, self._width, self._rest = 0, 1, b""
 
     def began(self) -> Iterable[Action]:
@@ -151,8 +150,7 @@ class NativeTalk:
             case FlushMessage():
                 yield live.Flush(said.id)
             case ConfigureMessage():
-                self._options = _changed(self._options, said)
-                yield live.Configure(self._options)
+                yield live.Change(_given(said))
             case EndMessage():
                 yield live.End()
 
@@ -176,7 +174,7 @@ class NativeTalk:
         if asked.enhance_on_end:
             told = "`enhance_on_end` is not there yet: record the session and submit the recording as a job."
             raise BadRequest(told, code="invalid_option")
-        self._options = Options(
+        options = Options(
             language=asked.language,
             prompt=asked.prompt or None,
             keyterms=asked.keyterms,
@@ -189,7 +187,7 @@ class NativeTalk:
         )
         rate = asked.sample_rate or RATES.get(encoding, 16_000)
         self._width = SAMPLE_BYTES.get(encoding, 1)
-        return LiveRequest(asked.model, encoding, rate, self._options, record=asked.record, resumable=True)  # type: ignore[arg-type]
+        return LiveRequest(asked.model, encoding, rate, options, record=asked.record, resumable=True)  # type: ignore[arg-type]
 
 
 def _read(query: Sequence[tuple[str, str]]) -> Query:
@@ -211,8 +209,8 @@ def _read(query: Sequence[tuple[str, str]]) -> Query:
         raise BadRequest(f"{told}.", code="invalid_option") from None
 
 
-def _changed(options: Options, said: ConfigureMessage) -> Options:
+def _given(said: ConfigureMessage) -> dict[str, Any]:
     given = {name: value for name in said.__struct_fields__ if (value := getattr(said, name)) is not None}
     if "interim_results" in given:
         given["partials"] = given.pop("interim_results")
-    return msgspec.structs.replace(options, **given)
+    return given

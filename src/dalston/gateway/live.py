@@ -15,6 +15,7 @@ from dalston_engine.errors import DalstonError
 from dalston_engine.live import protocol
 from dalston_engine.queue import AWAY
 from fastapi import APIRouter
+from msgspec.structs import replace
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -24,7 +25,21 @@ from dalston.errors import BadRequest, Forbidden, Limited, Unauthorized, Unavail
 from dalston.gateway.access import LIVE, Caller, Door
 from dalston.gateway.native import error_json
 from dalston.gateway.state import State
-from dalston.live import Action, Audio, Begin, Clear, Configure, End, Flush, Hang, Resume, Say, Talk, Trouble
+from dalston.live import (
+    Action,
+    Audio,
+    Begin,
+    Change,
+    Clear,
+    Configure,
+    End,
+    Flush,
+    Hang,
+    Resume,
+    Say,
+    Talk,
+    Trouble,
+)
 from dalston.realtime.outbox import Outbox
 from dalston.realtime.session import LiveSession
 from dalston.realtime.sessions import Sessions
@@ -150,6 +165,12 @@ class Conversation:
         self._outbox: Outbox | None = None
         self._begun, self._told = asyncio.Event(), asyncio.Event()
 
+    @property
+    def _own(self) -> LiveSession | None:
+        """Its session, unless another connection has taken that up."""
+        session = self._session
+        return session if session is not None and session.outbox is self._outbox else None
+
     async def run(self) -> None:
         """Carry out what the client asks for, until it is gone or its session over."""
         try:
@@ -187,15 +208,15 @@ class Conversation:
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
-                if message.get("code") in HUNG_UP and self._session is not None:
-                    self._session.end()
+                if message.get("code") in HUNG_UP and self._own is not None:
+                    self._own.end()
                     await self._settle()
                 return
             binary = message.get("bytes")
             content: str | bytes = (message.get("text") or "") if binary is None else binary
             if len(content) > (TEXT_BYTES if isinstance(content, str) else BINARY_BYTES):
-                if self._session is not None:
-                    self._session.end()
+                if self._own is not None:
+                    self._own.end()
                 await self._line.close(1009, "The message is too long.")
             try:
                 async with _known_errors():
@@ -235,11 +256,11 @@ class Conversation:
                 await self._line.accept()
                 await self._line.say([action.message])
             case Hang():
-                if self._session is not None:
-                    self._session.end()
+                if self._own is not None:
+                    self._own.end()
                 await self._line.close(action.code, action.reason)
-            case _ if self._session is not None:
-                await self._pass_on(self._session, action)
+            case _ if self._own is not None:
+                await self._pass_on(self._own, action)
             case _ if self._outbox is None:
                 raise BadRequest("No session has begun.", code="bad_message")
 
@@ -267,6 +288,8 @@ class Conversation:
                 session.ask(protocol.Flush(action.id))
             case Configure():
                 session.ask(protocol.Configure(action.options))
+            case Change():
+                session.ask(protocol.Configure(replace(session.tape.newest, **action.values)))
             case Clear():
                 session.ask(protocol.Clear())
             case End():

@@ -123,11 +123,11 @@ class LiveSession:
 
     async def audio(self, content: bytes) -> None:
         """More audio; waits while too much is waiting already."""
-        self.news = time.monotonic()
+        self.news, outbox = time.monotonic(), self.outbox
         while not (self.over or self.ending) and self._crowded:
             self._room.clear()
             await self._room.wait()
-        if self.over or self.ending:
+        if self.over or self.ending or self.outbox is not outbox:  # another client sends it again
             return
         place = self.tape.end
         self.tape.add(content)
@@ -258,7 +258,11 @@ class LiveSession:
             self.minutes.text[-PREVIOUS:] or None,
             options,
         )
-        self.link = link = await Link.open(place, asked)
+        link = await Link.open(place, asked)
+        if tape is not self.tape:  # its client has begun its file anew meanwhile
+            link.drop()
+            raise Lost("another tape")
+        self.link = link
         self.model = place.model
         self._reports.clear()
         self._sent = tape.first
@@ -370,8 +374,8 @@ class LiveSession:
         if report.audio_end <= self.done:
             return  # it was said at an attachment before
         final = FinalTranscript.of(report, self._next())
-        self.minutes.add(final)
         await self._log(final, report.audio_end)
+        self.minutes.add(final)
         self.done = report.audio_end
         self._settle(report.audio_end)
         self._tell(final)
@@ -387,7 +391,7 @@ class LiveSession:
                 self.done = audio
                 self._unknown = True
                 self.tape.heard(audio)
-                return await self._move("unknown to Redis")
+                await self._move("unknown to Redis")
             except AWAY:
                 await self._rest()
 

@@ -24,6 +24,8 @@ class Decoding:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process, self._still = process, asyncio.Event()
+        self._fed = self._over = False
+        """Given more since the last look; at its end."""
 
     @classmethod
     async def start(cls) -> Decoding:
@@ -34,6 +36,8 @@ class Decoding:
 
     async def feed(self, content: bytes) -> None:
         """More of the file; waits while the decoder is behind."""
+        self._fed = True
+        self._still.clear()
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its reader tells why
                 self._process.stdin.write(content)
@@ -46,7 +50,8 @@ class Decoding:
 
     async def still(self) -> None:
         """Wait until it has decoded what it can."""
-        await self._still.wait()
+        if not self._over:
+            await self._still.wait()
 
     async def samples(self) -> AsyncIterator[Samples]:
         """What it decodes, until the end; raises BadInput."""
@@ -54,7 +59,9 @@ class Decoding:
         while out is not None:
             read = asyncio.ensure_future(out.read(READ_BYTES))
             while not (await asyncio.wait([read], timeout=STILL_S))[0]:
-                self._still.set()
+                if not self._fed:
+                    self._still.set()
+                self._fed = False
             self._still.clear()
             if not (content := read.result()):
                 break
@@ -62,6 +69,7 @@ class Decoding:
             if len(content) % 2:
                 content, rest = content[:-1], content[-1:]
             yield np.frombuffer(content, "<i2").astype(np.float32) / 32768
+        self._over = True
         self._still.set()
         if await self._process.wait():
             raise BadInput("The audio cannot be decoded.", code="undecodable_audio")

@@ -98,6 +98,8 @@ class Session:
         self._looked = -(-start // FRAME) * FRAME
         self._pending = deque[Pending]()
         self._request: Request | None = None
+        self._pause: Request | None = None
+        """What was asked for at the pause that lasts: all of the utterance, unless its speaker goes on."""
         self._guess: Transcript | None = None
         self._stable, self._asked_at = Stable(), 0
         self._settled = max(start, self.points.floor)
@@ -184,7 +186,7 @@ class Session:
             case Paused():
                 self._speculate()
             case Resumed():
-                self._guess = None
+                self._guess = self._pause = None
                 if (
                     self._request is not None
                     and self._request.speech.final
@@ -198,7 +200,8 @@ class Session:
 
     def _renew(self) -> None:
         """Another utterance: what was asked for the last one is of no use."""
-        self._request, self._guess, self._stable, self._asked_at = None, None, Stable(), 0
+        self._request, self._pause, self._guess = None, None, None
+        self._stable, self._asked_at = Stable(), 0
 
     def _settle(self) -> None:
         """Tell now and then that silence is dealt with."""
@@ -232,7 +235,7 @@ class Session:
         if self._request is not None and self.loop.withdraw(self._request):
             self._request = None
         if (now := self.points.now) is not None and self.loop.meter.busy() < TIRED:
-            self._request = self._submit(now.begin, self._looked + FRAME, Rank.PAUSE)
+            self._request = self._pause = self._submit(now.begin, self._looked + FRAME, Rank.PAUSE)
 
     def _end(self, utterance: Utterance) -> None:
         """An utterance is over: its final is there, on its way, or asked for now."""
@@ -241,7 +244,7 @@ class Session:
         whole = utterance.cause != "length" and self.points.now is None
         if guess is not None and whole:
             pending.answer = guess
-        elif request is not None and request.speech.final and whole:
+        elif request is not None and request is self._pause and whole:
             pending.request = request
             request.rank = Rank.FINAL
         else:
@@ -281,7 +284,7 @@ class Session:
             pending.answer = answer
             self._advance()
         elif mine:
-            if request.speech.final and self.points.paused:
+            if request is self._pause:
                 self._guess = answer
             self._tell_partial(begin, end, answer)
 

@@ -111,7 +111,7 @@ class LiveTalk:
             if chunk.message_type != "input_audio_chunk":
                 raise BadRequest("A message has `message_type` input_audio_chunk; there is no other.")
             yield from self._taken(chunk)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             told = str(error) if isinstance(error, msgspec.ValidationError) else "it is not JSON"
             yield _error("input_error", f"This message cannot be read: {told}.")
         except BadRequest as error:

@@ -94,7 +94,7 @@ class LiveTalk:
             told = msgspec.json.decode(message, type=Message)
             event = told.event_id
             yield from self._done(told)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             why = str(error) if isinstance(error, msgspec.ValidationError) else "it is not JSON"
             yield Say(_error(BadRequest(f"This event cannot be read: {why}.", code="invalid_event"), event))
         except BadRequest as error:
