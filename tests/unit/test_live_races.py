@@ -13,6 +13,7 @@ from dalston.live import FinalTranscript, LiveRequest
 from dalston.realtime import session as sessions
 from dalston.realtime.outbox import Outbox
 from dalston.realtime.session import LiveSession
+from dalston.store import live as store
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def rest() -> None:
 
 async def test_a_final_is_told_once_and_when_it_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     one, logged = session(), asyncio.Event()
-    monkeypatch.setattr(sessions.store, "append", lambda *_: logged.wait())
+    monkeypatch.setattr(store, "append", lambda *_: logged.wait())
     one.join()
     telling = asyncio.create_task(one._final(protocol.Final(0.0, 1.0, "hello", 1.0, "silence")))
     await rest()
@@ -87,7 +88,7 @@ async def test_a_file_that_comes_again_while_a_worker_is_opened_is_the_one_heard
         return SimpleNamespace(epoch=1, worker="w", model="m", languages=["*"])
 
     monkeypatch.setattr(sessions, "Link", Link)
-    monkeypatch.setattr(sessions.store, "allocate", allocate)
+    monkeypatch.setattr(store, "allocate", allocate)
     one = session(encoding="container")
     one.join()
     await one.audio(b"a" * 5000)
