@@ -16,6 +16,8 @@ from msgspec import Meta, Struct, field
 
 FAST, ACCURATE = "fast", "accurate"
 """The variants: names of models that the operator maps to real ones."""
+UNSPACED = {"ja", "km", "lo", "my", "th", "yue", "zh"}
+"""Languages that put no spaces between sentences."""
 
 
 class LiveRequest(Struct):
@@ -240,3 +242,8 @@ class Talk(Protocol):
 
     def failed(self, error: DalstonError) -> Iterable[str | Hang]:
         """What the client is sent when an action failed, such as `Begin` where no worker is free."""
+
+
+def joined(texts: Iterable[str], language: str | None) -> str:
+    """One text of several utterances."""
+    return ("" if language in UNSPACED else " ").join(text for text in texts if text)

@@ -210,6 +210,22 @@ async def test_a_session_without_a_gateway_is_ended_with_its_words(
     assert redis.zcard(keys.SESSIONS()) == 0
 
 
+async def test_a_session_that_cannot_be_ended_keeps_no_other_from_it(
+    client: Any, redis: Any, tmp_path: Path
+) -> None:
+    worker(redis, "one")
+    leftovers = Leftovers(client, Keeping(tmp_path), 0, None)
+    for n, session in enumerate("abc"):
+        await store.allocate(client, claim(session * 32), 1)
+        redis.zadd(keys.SESSIONS(), {session * 32: n + 1})
+    redis.hset(keys.SESSION(session="a" * 32), "facts", "{}")
+    (leftovers.keeping.folder / ("b" * 32)).touch()
+    with pytest.raises(OSError):
+        await leftovers.look_after()
+    assert leftovers.keeping.read("c" * 32) is not None
+    assert redis.zrange(keys.SESSIONS(), 0, -1) == ["b" * 32]
+
+
 async def test_sessions_follow_the_retention(client: Any, redis: Any, tmp_path: Path) -> None:
     import os
 

@@ -14,6 +14,7 @@ from dalston.realtime import outbox as outboxes
 from dalston.realtime import tape as tapes
 from dalston.realtime.outbox import Outbox
 from dalston.realtime.tape import Tape
+from dalston.store.keeping import transcript
 
 SECOND = 32_000
 
@@ -191,3 +192,10 @@ def test_all_that_was_missed_is_told_however_much() -> None:
         one.put(final(n), missed=True)
     one.put(SessionEnded(outboxes.MOST * 2, "s", 1.0))
     assert len(told(one)) == outboxes.MOST * 2 + 1
+
+
+@pytest.mark.parametrize(("language", "text"), [("ja", "はい。どうぞ。"), ("en", "はい。 どうぞ。")])
+def test_utterances_are_joined_as_their_language_writes(language: str, text: str) -> None:
+    said = [FinalTranscript(1, 0, 1, "はい。", "silence"), FinalTranscript(2, 2, 3, "どうぞ。", "silence")]
+    asked = LiveRequest(options=Options(language=language))
+    assert transcript("a" * 32, "ended", "me", 0.0, "base", asked, said).text == text

@@ -1,17 +1,13 @@
-"""What the vendors' live dialects have in common: audio inside JSON, and texts of several utterances."""
+"""What the vendors' live dialects have in common: audio inside JSON."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
 
 from dalston_engine.live.protocol import SAMPLE_BYTES, Encoding
 
 from dalston.errors import BadRequest
-
-UNSPACED = {"ja", "km", "lo", "my", "th", "yue", "zh"}
-"""Languages that put no spaces between sentences."""
 
 
 class Sound:
@@ -34,8 +30,3 @@ class Sound:
     def seconds(self, content: bytes) -> float:
         """How long it is."""
         return len(content) / self.width / self.rate
-
-
-def joined(texts: Sequence[str], language: str | None) -> str:
-    """One text of several utterances."""
-    return ("" if language in UNSPACED else " ").join(text for text in texts if text)

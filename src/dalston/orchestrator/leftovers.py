@@ -32,14 +32,23 @@ class Leftovers(Struct):
     _due: float = 0.0
 
     async def look_after(self) -> float:
-        """Do what is due; seconds to rest."""
+        """Do what is due; seconds to rest. Raises OSError where the disk did not take all."""
+        full: OSError | None = None
         for session in await store.left_alone(self.redis, self.grace_s + SPARE_S):
-            await self._end(session)
+            try:
+                await self._end(session)
+            except OSError as error:
+                full = error
+            except (msgspec.MsgspecError, KeyError) as error:
+                log.error("session %s cannot be read and is left as it is: %s", session, type(error).__name__)
+                await store.strike(self.redis, session)
         if self.retention_s is not None and time.monotonic() >= self._due:
             self._due = time.monotonic() + EXPIRY_S
             for session in await asyncio.to_thread(self.keeping.expired, self.retention_s):
                 await asyncio.to_thread(self.keeping.remove, session)
                 await store.forget(self.redis, session)
+        if full is not None:
+            raise full
         return LOOK_S
 
     async def _end(self, session: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from dalston.live import FinalTranscript, LiveRequest
+from dalston.live import FinalTranscript, LiveRequest, joined
 from dalston.store.keeping import Keeping, Recording, transcript
 
 log = logging.getLogger("dalston.realtime")
@@ -33,7 +33,7 @@ class Minutes:
     def add(self, final: FinalTranscript) -> None:
         """Another final."""
         self.finals.append(final)
-        self.text = f"{self.text} {final.text}".strip()[-1000:]
+        self.text = joined((self.text, final.text), final.language)[-1000:]
 
     async def record(self, content: bytes, place: int) -> bool:
         """Write audio that begins `place` bytes after the session; False: it cannot be any more."""

@@ -19,7 +19,7 @@ from dalston_engine.live.protocol import SAMPLE_BYTES
 from dalston_engine.types import Word
 from msgspec import Struct
 
-from dalston.live import FinalTranscript, LiveRequest
+from dalston.live import FinalTranscript, LiveRequest, joined
 from dalston.store.durable import sync, write
 from dalston.store.files import is_id
 
@@ -70,17 +70,17 @@ def transcript(
     words = (
         [word for final in said for word in final.words or ()] if request.options.word_timestamps else None
     )
-    detected = next((final.language for final in said if final.language), None)
+    language = request.options.language or next((final.language for final in said if final.language), None)
     return LiveTranscript(
         id,
         state,
         owner,
         created_at,
         model,
-        " ".join(final.text for final in said),
+        joined((final.text for final in said), language),
         [LiveSegment(final.start, final.end, final.text) for final in said],
         words,
-        request.options.language or detected,
+        language,
     )
 
 

@@ -18,10 +18,11 @@ from msgspec import Struct
 from dalston.dialects.base import Fields, Names
 from dalston.dialects.elevenlabs.answer import words_of
 from dalston.dialects.elevenlabs.live_form import CONTEXT, asked, config, read
-from dalston.dialects.hearing import UNSPACED, Sound, joined
+from dalston.dialects.hearing import Sound
 from dalston.dialects.languages import long
 from dalston.errors import BadField, BadRequest
 from dalston.live import (
+    UNSPACED,
     Ack,
     Action,
     Audio,
@@ -39,6 +40,7 @@ from dalston.live import (
     SessionStarted,
     SpeechStarted,
     Trouble,
+    joined,
 )
 
 LEAST_S, MOST_S = 0.3, 90.0

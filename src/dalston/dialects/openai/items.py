@@ -5,9 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from dalston.dialects.hearing import joined
 from dalston.dialects.openai.answer import logprob
-from dalston.live import FinalTranscript
+from dalston.live import FinalTranscript, joined
 
 
 class Item:
