@@ -20,6 +20,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from dalston.realtime.tape import MOST_MARKS
 from dalston.store import client as stores
 from dalston.store.access_keys import AccessKeys, Limits, Wanted
 from tests.contract.listener import listening, spoken
@@ -287,6 +288,20 @@ async def test_tiny_messages_are_gathered(client: Any, gateway: Gateway) -> None
         events = await hearing
         assert texts(events) == ["w1", "w2"]
         assert worker.opened
+
+
+async def test_too_many_flushes_are_refused_and_the_session_goes_on(client: Any, gateway: Gateway) -> None:
+    async with listening(client) as worker, gateway.live() as connection:
+        worker.gate.clear()
+        await connection.send(spoken(1))
+        for n in range(MOST_MARKS + 1):
+            await connection.send(f'{{"type":"flush","id":"{n}"}}')
+        fault = await until(connection, "error")
+        assert (fault["code"], fault["fatal"]) == ("bad_message", False)
+        worker.gate.set()
+        await connection.send(spoken(2))
+        await connection.send(END)
+        assert texts(await told(connection)) == ["w1", "w2"]
 
 
 async def test_a_client_that_is_lost_comes_back(client: Any, gateway: Gateway) -> None:

@@ -146,6 +146,29 @@ async def test_a_lost_worker_costs_no_word(valkey: str, client: Any, tmp_path: P
         first.thaw()
 
 
+async def test_speech_that_was_told_is_not_told_again(valkey: str, client: Any, tmp_path: Path) -> None:
+    async with (
+        listening(client) as one,
+        listening(client, "two") as two,
+        gateway(valkey, tmp_path) as sessions,
+    ):
+        session, outbox = await sessions.begin(REQUEST, "local")
+        heard = Client(outbox)
+        first = one if one.attachments else two
+        await session.audio(spoken(1))
+        await heard.until(lambda: heard.texts)
+        first.delay = 30
+        await session.audio(spoken(2))
+        await heard.until(lambda: len(heard.of(live.SpeechEnded)) == 2)
+        first.kill()
+        await session.audio(spoken(3))
+        session.end()
+        await heard.ended()
+        assert heard.texts == ["w1", "w2", "w3"]
+        assert [event.at for event in heard.of(live.SpeechStarted)] == [0, 1, 2]
+        assert [event.at for event in heard.of(live.SpeechEnded)] == [1, 2, 3]
+
+
 async def test_a_flush_that_nobody_answered_is_asked_again(valkey: str, client: Any, tmp_path: Path) -> None:
     async with listening(client) as one, gateway(valkey, tmp_path) as sessions:
         session, outbox = await sessions.begin(REQUEST, "local")

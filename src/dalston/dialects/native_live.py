@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from dalston_engine.errors import DalstonError
-from dalston_engine.live.protocol import SAMPLE_BYTES, Options
+from dalston_engine.live.protocol import Options
 from msgspec import Meta, Struct, field
 
 from dalston import live
@@ -119,7 +119,7 @@ class NativeTalk:
     def __init__(self, query: Sequence[tuple[str, str]]) -> None:
         """From the pairs of a query."""
         self._query = query
-        self._seq, self._width, self._rest = 0, 1, b""
+        self._seq, self._begun = 0, False
 
     def began(self) -> Iterable[Action]:
         """Begin, or take up again; raises BadRequest."""
@@ -157,11 +157,12 @@ class NativeTalk:
     def told(self, event: Event) -> Iterator[str | Hang]:
         """The event as it is."""
         self._seq = max(self._seq, event.seq)
+        self._begun = True
         yield msgspec.json.encode(event).decode()
 
     def failed(self, error: DalstonError) -> Iterator[str | Hang]:
-        """An `error`; the gateway hangs up where nothing can go on."""
-        yield self._error(error, fatal=True).message
+        """An `error`; a session that has begun goes on."""
+        yield self._error(error, fatal=not self._begun).message
 
     def _error(self, error: DalstonError, fatal: bool = False) -> Say:
         trouble = Trouble(self._seq, error.code, error.message, error.status, fatal)
@@ -186,7 +187,6 @@ class NativeTalk:
             vad_padding_ms=asked.vad_padding_ms,
         )
         rate = asked.sample_rate or RATES.get(encoding, 16_000)
-        self._width = SAMPLE_BYTES.get(encoding, 1)
         return LiveRequest(asked.model, encoding, rate, options, record=asked.record, resumable=True)  # type: ignore[arg-type]
 
 

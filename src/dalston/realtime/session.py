@@ -38,6 +38,7 @@ from dalston.realtime.link import Link, Lost, Refused
 from dalston.realtime.minutes import Minutes
 from dalston.realtime.outbox import Outbox
 from dalston.realtime.tape import Command, Tape
+from dalston.realtime.turns import Turns
 from dalston.store import live as store
 from dalston.store.client import Client, end_if_cancelled
 
@@ -75,7 +76,7 @@ class LiveSession:
         self._reports: deque[Any] = deque()
         self._news, self._work, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._sent = self._losses = 0
-        self._speaking = self._spoke = self._unknown = False
+        self._turns, self._unknown = Turns(), False
         self._tasks: list[asyncio.Task[None]] = []
         self._running: asyncio.Task[None] | None = None
         self._leaving: asyncio.TimerHandle | None = None
@@ -354,12 +355,11 @@ class LiveSession:
                 text = report.stable + report.unstable
                 self._tell(PartialTranscript(self._next(), report.start, report.end, text, report.stable))
             case protocol.SpeechStarted():
-                if not self._spoke:
+                if self._turns.started(report.at):
                     self._tell(SpeechStarted(self._next(), report.at))
-                self._speaking, self._spoke = True, False
             case protocol.SpeechEnded():
-                self._speaking = self._spoke = False
-                self._tell(SpeechEnded(self._next(), report.at))
+                if self._turns.ended(report.at):
+                    self._tell(SpeechEnded(self._next(), report.at))
             case protocol.Settled():
                 self._settle(report.audio)
                 self.tape.cleared(report.audio)
@@ -406,7 +406,7 @@ class LiveSession:
             raise DalstonError(told, code="worker_lost", status=503)
         if self._losses > LOSSES:
             raise DalstonError("One worker after another was lost.", code="worker_lost", status=503)
-        self._spoke = self._speaking
+        self._turns.lost()
         began = time.monotonic()
         await self._attach(WAIT_S, avoid=shunned)
         log.info("session %s: goes on after %.2f s", self.id, time.monotonic() - began)
