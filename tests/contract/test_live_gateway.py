@@ -304,6 +304,20 @@ async def test_too_many_flushes_are_refused_and_the_session_goes_on(client: Any,
         assert texts(await told(connection)) == ["w1", "w2"]
 
 
+async def test_options_that_cannot_be_are_refused_and_the_session_goes_on(
+    client: Any, gateway: Gateway
+) -> None:
+    async with listening(client), gateway.live() as connection:
+        for wrong in ('"language":"de"', '"language":"English"', '"prompt":"' + "x" * 5000 + '"'):
+            await connection.send(f'{{"type":"configure",{wrong}}}')
+        await connection.send(spoken(1))
+        await connection.send(END)
+        events = await told(connection)
+        faults = [(one["code"], one["fatal"]) for one in events if one["type"] == "error"]
+        assert sorted(faults) == [("bad_message", False)] * 2 + [("unsupported_language", False)]
+        assert texts(events) == ["w1"]
+
+
 async def test_a_client_that_is_lost_comes_back(client: Any, gateway: Gateway) -> None:
     async with listening(client) as worker:
         async with gateway.live() as connection:

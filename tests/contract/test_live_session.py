@@ -290,6 +290,43 @@ async def test_a_client_comes_back_to_another_gateway(valkey: str, client: Any, 
         assert kept.text == "w1 w2 w3 w4"
 
 
+async def test_options_that_were_changed_hold_at_another_gateway(
+    valkey: str, client: Any, tmp_path: Path
+) -> None:
+    async with (
+        listening(client, models={"base": ["*"]}) as worker,
+        gateway(valkey, tmp_path) as one,
+        gateway(valkey, tmp_path) as two,
+    ):
+        session, _ = await one.begin(LiveRequest("base", resumable=True), "local")
+        await session.configure(Options(language="de", prompt="Züge"))
+        again, outbox = await two.resume(session.id, 0, "local")
+        assert again is not None
+        assert (worker.opened[-1].options.language, worker.opened[-1].options.prompt) == ("de", "Züge")
+        again.end()
+        await Client(outbox).ended()
+        await session.configure(Options(language="fr"))  # it is somebody else's by now
+        stored = await store.read(client, session.id)
+        assert stored is not None
+        assert stored.facts.language == "de"
+
+
+async def test_a_language_that_the_model_lacks_is_refused_and_the_session_goes_on(
+    valkey: str, client: Any, tmp_path: Path
+) -> None:
+    async with listening(client), gateway(valkey, tmp_path) as sessions:
+        session, outbox = await sessions.begin(REQUEST, "local")
+        heard = Client(outbox)
+        with pytest.raises(BadField) as refused:
+            await session.configure(Options(language="de"))
+        assert refused.value.code == "unsupported_language"
+        await session.configure(Options(language="en"))
+        await session.audio(spoken(1))
+        session.end()
+        await heard.ended()
+        assert heard.texts == ["w1"]
+
+
 async def test_what_an_older_attachment_says_is_dropped(valkey: str, client: Any, tmp_path: Path) -> None:
     async with listening(client), gateway(valkey, tmp_path) as one, gateway(valkey, tmp_path) as two:
         session, outbox = await one.begin(REQUEST, "local")

@@ -1698,6 +1698,15 @@ def repeated_append(redis: Any, queue: Open) -> dict[str, Any]:
     return {"session": "s", "epoch": 1, "seq": 3, "audio": "2.5", "final": "{}", "ttl": 3600}
 
 
+def repeated_describe(redis: Any, queue: Open) -> dict[str, Any]:
+    _attached(redis)
+    return {
+        "session": "s",
+        "attach": redis.hget(keys.SESSION(session="s"), "attach"),
+        "facts": '{"models":[]}',
+    }
+
+
 def repeated_leave(redis: Any, queue: Open) -> dict[str, Any]:
     repeated_append(redis, queue)
     return {"session": "s", "epoch": 1, "state": "ended", "cause": "ended", "keep": 600}
@@ -1733,6 +1742,7 @@ REPEATED = {
     "allocate": repeated_allocate,
     "hold": repeated_hold,
     "append": repeated_append,
+    "describe": repeated_describe,
     "leave": repeated_leave,
 }
 """For every script a state in which it does something, and what it is called with."""

@@ -487,5 +487,12 @@ def test_errors_are_the_vendors(error: DalstonError, code: str, close: int) -> N
     assert (message["error"]["code"], message["error"]["event_id"], closed) == (code, None, close)
 
 
+def test_what_cannot_be_changed_does_not_end_the_session(event: Told) -> None:
+    talk = conversation()
+    list(talk.told(event(live.SessionStarted, "abc", "tiny.en", 0.0)))
+    (message,) = told(talk.failed(DalstonError("No.", code="unsupported_language", status=422)))
+    assert message["type"] == "error"
+
+
 def test_the_end_hangs_up(event: Told) -> None:
     assert told(conversation().told(event(live.SessionEnded, "abc", 3.0))) == [1000]

@@ -30,6 +30,13 @@ MESSAGE_BYTES = 2**20
 MOST_ID = 200
 """Characters of a flush's id."""
 _LISTS = {"keyterms"}
+Language = Annotated[str, Meta(pattern="^[a-z]{2,3}$")]
+Threshold = Annotated[float, Meta(ge=0.05, le=0.95)]
+Silence = Annotated[int, Meta(ge=50, le=10_000)]
+Speech = Annotated[int, Meta(ge=0, le=5_000)]
+Padding = Annotated[int, Meta(ge=0, le=2_000)]
+Prompt = Annotated[str, Meta(max_length=4_000)]
+Keyterms = Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=100)]
 
 
 class Query(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +44,7 @@ class Query(Struct, kw_only=True, forbid_unknown_fields=True):
 
     model: Annotated[str, Meta(min_length=1, max_length=200)] = live.FAST
     """`fast`, `accurate` or a model's id."""
-    language: Annotated[str, Meta(pattern="^[a-z]{2,3}$")] | None = None
+    language: Language | None = None
     """ISO 639-1; absent: detected in the first speech."""
     sample_rate: Annotated[int, Meta(ge=8_000, le=48_000)] | None = None
     """Hertz; by default 16000, and 8000 of `mulaw` and `alaw`. A file has its own."""
@@ -50,19 +57,17 @@ class Query(Struct, kw_only=True, forbid_unknown_fields=True):
     """Whether partial transcripts are sent."""
     word_timestamps: bool = False
     """Whether finals have their words with times."""
-    vad_threshold: Annotated[float, Meta(ge=0.05, le=0.95)] = 0.5
+    vad_threshold: Threshold = 0.5
     """Probability of speech from which on somebody speaks."""
-    vad_silence_ms: Annotated[int, Meta(ge=50, le=10_000)] = 500
+    vad_silence_ms: Silence = 500
     """Silence that ends an utterance."""
-    vad_min_speech_ms: Annotated[int, Meta(ge=0, le=5_000)] = 100
+    vad_min_speech_ms: Speech = 100
     """Shorter sounds are no speech."""
-    vad_padding_ms: Annotated[int, Meta(ge=0, le=2_000)] = 300
+    vad_padding_ms: Padding = 300
     """What is heard before speech was noticed, and after it has stopped."""
-    prompt: Annotated[str, Meta(max_length=4_000)] | None = None
+    prompt: Prompt | None = None
     """What the speech is about."""
-    keyterms: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=100)] = field(
-        default_factory=list
-    )
+    keyterms: Keyterms = field(default_factory=list)
     """Words to expect; repeated for each."""
     record: bool = False
     """Whether the audio is kept with the transcript."""
@@ -91,15 +96,15 @@ class FlushMessage(Struct, tag="flush", tag_field="type"):
 class ConfigureMessage(Struct, tag="configure", tag_field="type", forbid_unknown_fields=True):
     """Other options from here on; what is not given stays."""
 
-    language: str | None = None
-    prompt: str | None = None
-    keyterms: list[str] | None = None
+    language: Language | None = None
+    prompt: Prompt | None = None
+    keyterms: Keyterms | None = None
     interim_results: bool | None = None
     word_timestamps: bool | None = None
-    vad_threshold: Annotated[float, Meta(ge=0.05, le=0.95)] | None = None
-    vad_silence_ms: Annotated[int, Meta(ge=50, le=10_000)] | None = None
-    vad_min_speech_ms: Annotated[int, Meta(ge=0, le=5_000)] | None = None
-    vad_padding_ms: Annotated[int, Meta(ge=0, le=2_000)] | None = None
+    vad_threshold: Threshold | None = None
+    vad_silence_ms: Silence | None = None
+    vad_min_speech_ms: Speech | None = None
+    vad_padding_ms: Padding | None = None
 
 
 class EndMessage(Struct, tag="end", tag_field="type"):
@@ -135,7 +140,10 @@ class NativeTalk:
             return
         try:
             said = MESSAGES.decode(message)
-        except (msgspec.MsgspecError, RecursionError):
+        except msgspec.ValidationError as error:
+            yield self._error(BadRequest(_located(error), code="bad_message"))
+            return
+        except (msgspec.DecodeError, RecursionError):
             told = "A text message is a JSON object with a `type`: audio, flush, configure or end."
             yield self._error(
                 BadRequest(f"{told} Audio itself is sent in binary messages.", code="bad_message")
@@ -205,8 +213,12 @@ def _read(query: Sequence[tuple[str, str]]) -> Query:
     try:
         return msgspec.convert(values, Query, strict=False)
     except msgspec.ValidationError as error:
-        told = re.sub(r" - at `\$\.?(.*?)`$", r" (`\1`)", str(error))
-        raise BadRequest(f"{told}.", code="invalid_option") from None
+        raise BadRequest(_located(error), code="invalid_option") from None
+
+
+def _located(error: msgspec.ValidationError) -> str:
+    """What is wrong, and where."""
+    return re.sub(r" - at `\$\.?(.*?)`$", r" (`\1`)", str(error)) + "."
 
 
 def _given(said: ConfigureMessage) -> dict[str, Any]:

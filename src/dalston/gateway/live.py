@@ -287,9 +287,9 @@ class Conversation:
             case Flush():
                 session.ask(protocol.Flush(action.id))
             case Configure():
-                session.ask(protocol.Configure(action.options))
+                await session.configure(action.options)
             case Change():
-                session.ask(protocol.Configure(replace(session.tape.newest, **action.values)))
+                await session.configure(replace(session.request.options, **action.values))
             case Clear():
                 session.ask(protocol.Clear())
             case End():

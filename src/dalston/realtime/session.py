@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from dalston_engine.errors import DalstonError
@@ -20,7 +20,7 @@ from dalston_engine.live.protocol import encode
 from dalston_engine.queue import AWAY
 from msgspec.structs import replace
 
-from dalston.errors import LiveFull, NoWorker
+from dalston.errors import BadField, LiveFull, NoWorker
 from dalston.live import (
     Ack,
     FinalTranscript,
@@ -40,14 +40,14 @@ from dalston.realtime.outbox import Outbox
 from dalston.realtime.tape import Command, Tape
 from dalston.realtime.turns import Turns
 from dalston.store import live as store
-from dalston.store.client import Client, end_if_cancelled
+from dalston.store.client import Client, patiently, rest
 
 log = logging.getLogger("dalston.realtime")
 
 AHEAD_BYTES = 2**20
 """How much a client may be ahead of what was sent to a worker."""
-WAIT_S, AGAIN_S = 10.0, 0.2
-"""How long a session waits for a worker, and how often it looks."""
+WAIT_S = 10.0
+"""How long a session waits for a worker."""
 FIRST_S = 3.0
 """How long a new one does, if the worker that it was given does not answer."""
 LOSSES = 4
@@ -69,7 +69,7 @@ class LiveSession:
         """`done`: seconds up to which all is said and logged; `settled`: or dealt with."""
         self.over, self.ending, self.changing, self.cause = False, False, False, "ended"
         """`changing`: what Redis knows of it may be ahead of this."""
-        self.model, self.news = "", time.monotonic()
+        self.model, self._languages, self.news = "", ["*"], time.monotonic()
         """`news`: when its client last sent something."""
         self.outbox: Outbox | None = None
         self.link: Link | None = None
@@ -138,11 +138,21 @@ class LiveSession:
             self._tell(Trouble(self._next(), "recording_ended", told, fatal=False))
 
     def ask(self, command: Command) -> None:
-        """Flush, forget, or other options, once all audio so far has been heard."""
+        """Flush or forget, once all audio so far has been heard."""
         self.news = time.monotonic()
         if not self.ending:
             self.tape.ask(command)
             self._work.set()
+
+    async def configure(self, options: protocol.Options) -> None:
+        """Other options, once all audio so far has been heard; raises BadField for a language it lacks."""
+        if options.language is not None and not {"*", options.language} & {*self._languages}:
+            told = f"The model {self.model} does not know the language {options.language[:20]!r}."
+            raise BadField("language", told, code="unsupported_language")
+        self.ask(protocol.Configure(options))
+        self.request = replace(self.request, options=options)
+        self.claim.facts = store.Facts.of(self.claim.facts.models, self.request)
+        await patiently(lambda: store.describe(self.redis, self.claim))
 
     def end(self) -> None:
         """No more audio comes."""
@@ -237,12 +247,12 @@ class LiveSession:
                 if time.monotonic() > end or (fresh and not avoid):
                     raise
                 avoid = set()
-                await self._rest()
+                await rest()
             except AWAY:
                 if fresh:
                     raise
                 end = time.monotonic() + patience
-                await self._rest()
+                await rest()
 
     async def _open(self, place: store.Place) -> None:
         tape, options = self.tape, self.tape.options
@@ -264,7 +274,7 @@ class LiveSession:
             link.drop()
             raise Lost("another tape")
         self.link = link
-        self.model = place.model
+        self.model, self._languages = place.model, place.languages
         self._reports.clear()
         self._sent = tape.first
         self._tasks = [asyncio.create_task(self._feed(link, tape)), asyncio.create_task(self._listen(link))]
@@ -393,7 +403,7 @@ class LiveSession:
                 self.tape.heard(audio)
                 await self._move("unknown to Redis")
             except AWAY:
-                await self._rest()
+                await rest()
 
     async def _move(self, why: str) -> None:
         """The next attachment, at another worker if there is one."""
@@ -428,25 +438,13 @@ class LiveSession:
         self.changing = True
         kept = await self.minutes.finish(self.cause, self.model, audio)
         word = "ended" if kept else "detached"
-        await self._patiently(lambda: store.leave(self.redis, self.id, self.epoch, word, self.cause))
+        await patiently(lambda: store.leave(self.redis, self.id, self.epoch, word, self.cause))
         if kept and not self.request.keep:
-            await self._patiently(lambda: store.forget(self.redis, self.id))
+            await patiently(lambda: store.forget(self.redis, self.id))
         self.over = True
         self._tell(SessionEnded(self._next(), self.id, audio or self.done))
 
-    async def _patiently(self, call: Callable[[], Any]) -> None:
-        while True:
-            try:
-                await call()
-                return
-            except AWAY:
-                await self._rest()
-
     # Small things.
-
-    async def _rest(self) -> None:
-        end_if_cancelled()
-        await asyncio.sleep(AGAIN_S)
 
     @property
     def _crowded(self) -> bool:

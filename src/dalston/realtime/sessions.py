@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 from dalston_engine.queue import AWAY
-from msgspec import Raw
 
 from dalston.errors import BadRequest, Conflict, LiveFull, NotFound, NoWorker, SessionIdle
 from dalston.live import LiveRequest, SessionEnded, SessionStarted
@@ -145,7 +144,7 @@ class Sessions:
         self, id: str, owner: str, request: LiveRequest, created: float, key: str = ""
     ) -> LiveSession:
         models = models_of(self.settings, request.model)
-        facts = store.Facts(models, request.options.language, Raw(msgspec.json.encode(request)))
+        facts = store.Facts.of(models, request)
         claim = store.Claim(id, self.gateway, secrets.token_hex(8), owner, facts, key)
         minutes = Minutes(self.keeping, id, owner, request, round(created, 3), self.settings.max_upload_bytes)
         return LiveSession(self.redis, claim, request, minutes, self.settings.live_grace_s)

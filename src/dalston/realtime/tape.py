@@ -58,12 +58,6 @@ class Tape:
         return self.seconds(self.first)
 
     @property
-    def newest(self) -> Options:
-        """The options in force where the tape ends."""
-        changes = [mark.command.options for mark in self.marks if isinstance(mark.command, Configure)]
-        return changes[-1] if changes else self.options
-
-    @property
     def full(self) -> bool:
         """Whether no more can be kept."""
         return bool(self.rate) and len(self._audio) >= MOST_BYTES

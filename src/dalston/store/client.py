@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dalston_engine.errors import DalstonError
@@ -14,6 +15,7 @@ from redis.backoff import ConstantBackoff
 
 BLOCK_MS = 4000
 """The longest blocking read: below the socket's time-out, so a dead connection is noticed."""
+AGAIN_S = 0.2
 
 
 class UnusableRedis(DalstonError):
@@ -37,6 +39,22 @@ def end_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def rest() -> None:
+    """Wait a moment for the server to come back."""
+    end_if_cancelled()
+    await asyncio.sleep(AGAIN_S)
+
+
+async def patiently(call: Callable[[], Awaitable[Any]]) -> None:
+    """Call until the server takes it."""
+    while True:
+        try:
+            await call()
+            return
+        except AWAY:
+            await rest()
 
 
 async def wait_until_up(redis: Client, seconds: float = 30) -> None:

@@ -14,9 +14,9 @@ from dalston_engine import keys
 from msgspec import Raw, Struct
 
 from dalston.errors import LiveFull, NoWorker
-from dalston.live import FinalTranscript
+from dalston.live import FinalTranscript, LiveRequest
 from dalston.store.client import Client
-from dalston.store.scripts import ALLOCATE, APPEND, HOLD, LEAVE, run
+from dalston.store.scripts import ALLOCATE, APPEND, DESCRIBE, HOLD, LEAVE, run
 
 LEASE_MS = 10_000
 """How long a seat stays its session's unless the gateway renews it."""
@@ -33,6 +33,11 @@ class Facts(Struct, omit_defaults=True):
     language: str | None
     request: Raw
     """The `LiveRequest`."""
+
+    @classmethod
+    def of(cls, models: list[str], request: LiveRequest) -> Facts:
+        """Those of a request that any of these models will do for."""
+        return cls(models, request.options.language, Raw(msgspec.json.encode(request)))
 
 
 class Place(Struct):
@@ -159,6 +164,12 @@ async def append(redis: Client, session: str, epoch: int, final: FinalTranscript
     )
     if word != "OK":
         raise Unknown if word == "NONE" else Stale
+
+
+async def describe(redis: Client, claim: Claim) -> None:
+    """Keep the claim's facts, unless somebody else has the session now."""
+    facts = msgspec.json.encode(claim.facts).decode()
+    await run(DESCRIBE, redis, session=claim.session, attach=claim.attach, facts=facts)
 
 
 async def leave(redis: Client, session: str, epoch: int, state: str, cause: str = "ended") -> str:

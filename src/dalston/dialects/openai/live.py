@@ -76,7 +76,7 @@ class LiveTalk:
         self.sound: Sound | None = None
         self.open, self.waiting = Item(), deque[Item]()
         self.last: str | None = None
-        self.audio, self.fresh, self.floor = 0.0, 0.0, 0.0
+        self.audio, self.fresh, self.floor, self.goes_on = 0.0, 0.0, 0.0, False
 
     @property
     def owing(self) -> bool:
@@ -183,6 +183,7 @@ class LiveTalk:
 
     def told(self, event: Event) -> Iterator[str | Hang]:
         """Tell an event as the vendor would, if it has a word for it."""
+        self.goes_on = True
         match event:
             case PartialTranscript() if event.start > self.floor - SLACK_S:
                 yield from self._delta(self._at(event.start), event.stable)
@@ -198,9 +199,10 @@ class LiveTalk:
                 yield Hang()
 
     def failed(self, error: DalstonError) -> Iterator[str | Hang]:
-        """Tell an error and hang up."""
+        """Tell an error, and hang up unless a session goes on."""
         yield _error(error)
-        yield Hang(_close(error.status), error.code)
+        if not self.goes_on:
+            yield Hang(_close(error.status), error.code)
 
     # Items.
 
@@ -306,6 +308,7 @@ class LiveTalk:
         for item in self.waiting:
             if not item.dropped:
                 yield _transcription("failed", item, error=_inner(error))
+        self.goes_on = False
         yield from self.failed(error)
 
     def _of_session(self, what: str) -> str:

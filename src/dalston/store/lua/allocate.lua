@@ -63,7 +63,8 @@ redis.call('ZADD', KEY.SEATS(best.id), int(now + lease), session)
 redis.call('EXPIRE', KEY.SEATS(best.id), 60)
 redis.call('HSETNX', hash, 'created_at', stamp)
 redis.call('HSET', hash, 'state', 'active', 'epoch', epoch, 'attach', attach, 'gateway', gateway, 'worker', best.id,
-  'model', chosen, 'owner', owner, 'facts', facts, 'held_at', stamp)
+  'model', chosen, 'owner', owner, 'held_at', stamp)
+redis.call('HSETNX', hash, 'facts', facts)  -- from then on `describe` changes them
 if key ~= '' then redis.call('HSET', hash, 'key', key) end
 redis.call('EXPIRE', hash, ttl)
 redis.call('EXPIRE', KEY.SESSION_LOG(session), ttl)
