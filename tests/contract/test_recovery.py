@@ -66,6 +66,24 @@ async def test_an_emptied_redis_loses_no_job_in_any_phase(home: House, done: int
     assert set(await home.redis.zrange(keys.EXPIRY(), 0, -1)) == {job, ended}
 
 
+@pytest.mark.parametrize("end", ["cancelled", "deleted"])
+async def test_what_ends_after_it_was_read_as_unfinished_does_not_run(home: House, end: str) -> None:
+    """I13, I15: whoever stood still in between finds out."""
+    job = await home.submitted()
+    read = home.files.read(job)
+    assert read is not None
+    await home.redis.flushall()
+    if end == "cancelled":
+        await home.jobs.cancel(job)
+    else:
+        await home.jobs.delete(job)
+    assert await home.jobs.resume([read]) == 1
+    assert await home.redis.zcard(keys.ACTIVE()) == 0
+    assert await home.redis.hget(keys.JOB(job=job), "state") == (end if end == "cancelled" else None)
+    await recover(home)
+    assert (home.files.read(job) is None) == (end == "deleted")
+
+
 @pytest.mark.parametrize("done", range(4))
 async def test_a_redis_that_went_back_changes_no_outcome(home: House, done: int) -> None:
     """I13, I14: what was told of a job's end stays so, whatever Redis remembers of its run."""

@@ -152,7 +152,7 @@ async def test_a_job_that_ended_while_redis_was_compared_with_the_files_is_left_
             await office.completed(file.id)
         await soon(lambda: not redis.xlen(keys.WORK()))
         told = redis.xrange(keys.EVENTS())
-        await office.jobs.resume(read)
+        await office.jobs.resume([read])
         assert redis.hget(keys.JOB(job=file.id), "state") == end
         assert redis.xrange(keys.EVENTS()) == told
 

@@ -272,11 +272,11 @@ class Machine(RuleBasedStateMachine):
         assert self.read is not None
         (job, file), self.read = self.read, None
         found = self.view.jobs.get(job)
-        if found is None or job not in self.files:
-            return
         if file.outcome is None:
-            self.revive(job, None, file.run)
-        else:
+            if self.send(job, file) == "EXISTS":
+                self.revive(job, None, file.run)
+            self.publish(job)
+        elif found is not None and job in self.files:
             told: dict[str, Any] = {"job": job, "run": file.run, "keep": 600, "retention": None, **FINE}
             word = FINISH(self.redis, state=file.outcome, **told)
             late = "STALE" if int(found["run"]) > file.run else "OK"
@@ -469,9 +469,9 @@ class Machine(RuleBasedStateMachine):
         told = {"lease": 0 if everything_is_late else LEASE, "attempts": ATTEMPTS, "limit": 100}
         self.changes_nothing(lambda: SWEEP(self.redis, **told), [0, 0], but=keys.SWEEP())
 
-    def send(self, job: str) -> str:
-        """Tell Redis of a job on disk."""
-        file = self.files[job]
+    def send(self, job: str, read: File | None = None) -> str:
+        """Tell Redis of a job on disk, as it is or was read."""
+        file = read or self.files[job]
         plan, high = msgspec.json.encode(file.plan).decode(), 1 if file.high else None
         word = str(SUBMIT(self.redis, job=job, run=file.run, **ASKED, plan=plan, high=high))
         if word == "OK":

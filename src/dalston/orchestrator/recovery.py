@@ -115,9 +115,12 @@ class Recovery:
             for file in files:
                 pipe.exists(keys.JOB(job=file.id))
             there = await pipe.execute()
-        for file, held in zip(files, there, strict=True):
-            if file.id not in active or not held or file.run > 1:
-                report.resumed += await self.jobs.resume(file)
+        lost = [
+            file
+            for file, held in zip(files, there, strict=True)
+            if file.id not in active or not held or file.run > 1
+        ]
+        report.resumed += await self.jobs.resume(lost)
 
 
 def _batches(jobs: list[str]) -> Iterator[list[str]]:

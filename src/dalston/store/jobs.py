@@ -89,7 +89,7 @@ class Jobs:
         self.redis, self.files, self.events = redis, files, events
         self.keep, self.retention = keep, retention
         self.owner: str | None = None
-        self._unsent: set[asyncio.Task[str]] = set()
+        self._unsent: set[asyncio.Task[None]] = set()
 
     def seen_by(self, owner: str) -> Jobs:
         """The same jobs, but for those of others: they are not there."""
@@ -113,12 +113,14 @@ class Jobs:
             later.add_done_callback(self._unsent.discard)
             return _queued(file)
 
-    async def resume(self, file: JobFile) -> bool:
-        """Let a job without an outcome run, whatever Redis knows of it; whether it did not. Idempotent."""
-        told = await self._send(file)
-        if told == "EXISTS":
-            told = await run(REVIVE, self.redis, job=file.id, run=file.run, all=None)
-        return bool(told == "OK")
+    async def resume(self, files: Sequence[JobFile]) -> int:
+        """Let jobs without an outcome run, whatever Redis knows of them; how many did not. Idempotent.
+
+        One that was ended or deleted since its file was read ends at once.
+        """
+        resumed = [file.id for file in files if await self._resume(file)]
+        await self.finish_all(resumed)
+        return len(resumed)
 
     async def get(self, job: str) -> Job:
         """A job's present state; raises NotFound."""
@@ -225,7 +227,7 @@ class Jobs:
             raise Conflict(f"Job {job} is {state}; there is nothing to try again.", code="nothing_to_retry")
         file = await asyncio.to_thread(self.files.reopen, job)
         if file is not None and file.outcome is None:
-            await self.resume(file)
+            await self.resume([file])
         return await self.get(job)
 
     async def finish(self, job: str) -> None:
@@ -251,7 +253,7 @@ class Jobs:
             case Verdict(job, "forget"):
                 await self.forget(job)
             case Verdict(job, "resume", JobFile() as file):
-                await self.resume(file)
+                await self.resume([file])
             case Verdict(job, "restart", JobFile() as file):
                 log.warning("job %s starts over: what a stage wrote is gone", job)
                 await run(REVIVE, self.redis, job=job, run=file.run, all=1)
@@ -316,11 +318,18 @@ class Jobs:
                              created=milliseconds(file.created_at), request=request, plan=plan, high=high,
                              trace=file.trace, key=file.key))  # fmt: skip
 
-    async def _send_later(self, file: JobFile) -> str:
+    async def _send_later(self, file: JobFile) -> None:
         while True:
             await asyncio.sleep(AGAIN_S)
             with contextlib.suppress(*AWAY):
-                return await self._send(file)
+                await self.resume([file])
+                return
+
+    async def _resume(self, file: JobFile) -> bool:
+        told = await self._send(file)
+        if told == "EXISTS":
+            told = await run(REVIVE, self.redis, job=file.id, run=file.run, all=None)
+        return bool(told == "OK")
 
 
 def _queued(file: JobFile) -> Job:
