@@ -124,8 +124,9 @@ class Orchestrator:
         done = [(entry, work) for entry, work in entries if work["job"] not in errors]
         if done:
             async with self.redis.pipeline(transaction=False) as pipe:
-                pipe.xack(keys.WORK(), GROUP, *(entry for entry, _ in done))
+                # In this order: what is deleted and not acknowledged, a takeover drops; else it would stay.
                 pipe.xdel(keys.WORK(), *(entry for entry, _ in done))
+                pipe.xack(keys.WORK(), GROUP, *(entry for entry, _ in done))
                 await pipe.execute()
         for _, work in done:
             log.info("%s of job %s done", work["work"], work["job"])
