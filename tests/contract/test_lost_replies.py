@@ -346,6 +346,14 @@ async def test_the_worker_goes_on_whichever_reply_is_lost(
     assert proxy.lost == [lost.sha] * 3
 
 
+async def test_an_orchestrator_begins_whose_first_replies_are_lost(
+    redis: Any, proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.lose("XGROUP", 3)  # the client asks twice
+    await work_through(proxy.url, redis, tmp_path / "data", 1)
+    assert proxy.lost == ["XGROUP"] * 3
+
+
 async def test_every_kind_of_reply_may_be_lost(redis: Any, proxy: Proxy, tmp_path: Path) -> None:
     proxy.loses = lambda name: proxy.seen[name] == 1
     await work_through(proxy.url, redis, tmp_path / "data", 10)

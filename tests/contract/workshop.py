@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 from dalston_engine import Engine, Media, Parts, Transcript, keys
 from dalston_engine.host import Host
 from dalston_engine.manifest import Manifest
@@ -112,8 +113,10 @@ class Office:
 
     def check(self) -> None:
         """None of its loops has ended."""
-        ended = [loop.exception() for loop in self.loops if loop.done()]
-        assert not ended, ended
+        for loop in self.loops:
+            if loop.done():
+                loop.result()
+                pytest.fail(f"a loop has ended: {loop}")
 
     async def accept(self) -> JobFile:
         """A job on disk, of two stages."""
@@ -132,6 +135,7 @@ class Office:
     async def completed(self, job: str) -> Job:
         """The job once it has completed, each task at its first attempt."""
         found = await self.jobs.wait(job, SOON_S)
+        self.check()
         assert found.state == "completed", found
         assert [stage.attempt for stage in found.stages] == [1, 1]
         return found

@@ -80,21 +80,29 @@ class Orchestrator:
         """Take a step again and again, whatever is away, resting as long as it says."""
         while True:
             try:
-                rest = await step()
+                rest = await self._grouped(step)
             except AWAY:
                 log.warning("redis cannot be reached or takes no writes; still trying")
                 rest = 0.5
             except OSError as error:
                 log.error("the data folder cannot be used, trying again in a while: %s", error.strerror)
                 rest = 5
-            except ResponseError as error:
-                if not str(error).startswith("NOGROUP"):
-                    raise
-                rest = 0
-                with contextlib.suppress(ResponseError):  # another loop was first
-                    await self.redis.xgroup_create(keys.WORK(), GROUP, id="0", mkstream=True)
             end_if_cancelled()
             await asyncio.sleep(rest)
+
+    async def _grouped(self, step: Callable[[], Awaitable[float]]) -> float:
+        """Take a step; where Redis does not know the orchestrators' group, make it instead."""
+        try:
+            return await step()
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+        try:
+            await self.redis.xgroup_create(keys.WORK(), GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):  # another was first
+                raise
+        return 0
 
     async def _work(self) -> float:
         streams = await self.redis.xreadgroup(
