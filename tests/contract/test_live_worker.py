@@ -40,6 +40,34 @@ with av.open(sys.stdout.buffer, "w", format=kind) as out:
     out.mux(stream.encode(None))
 """
 """Writes s16le as a file, as it would be streamed."""
+HELD_UP = """
+import time
+from pathlib import Path
+from dalston_engine import Audio, Engine, Transcript, serve
+
+class HeldUp(Engine):
+    def transcribe(self, audio: Audio) -> Transcript:
+        return Transcript([], language="en")
+
+    def listen(self, batch):
+        here = Path(__file__).parent
+        with (here / "passes").open("a") as passes:
+            print(len(batch), file=passes)
+        time.sleep(0.4 * len(batch) if (here / "busy").exists() else 0)
+        return [Transcript([], language="en") for _ in batch]
+
+serve(HeldUp)
+"""
+"""An engine whose passes take longer for as long as the machine is busy."""
+ABOUT = """
+[project]
+name = "held-up"
+version = "1"
+[tool.dalston]
+id = "held-up"
+stage = "transcribe"
+listens = true
+"""
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +291,22 @@ async def test_a_worker_tells_of_itself_and_again_when_redis_has_lost_it(fleet: 
         await one.until(protocol.Opened)
         await soon(lambda: fleet.facts["sessions"] == "1")
     await soon(lambda: fleet.facts["sessions"] == "0")
+
+
+async def test_what_a_worker_measured_on_a_busy_machine_does_not_stay(
+    redis: Any, valkey: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "held-up"
+    home.mkdir()
+    (home / "engine.py").write_text(HELD_UP)
+    (home / "pyproject.toml").write_text(ABOUT)
+    (busy := home / "busy").touch()
+    with worker(redis, valkey, tmp_path, str(home), "fake", DALSTON_PRELOAD="") as one:
+        passes = home / "passes"
+        await soon(lambda: passes.read_text().split().count("8") == 2)  # the first time is over, nearly
+        assert one.facts["capacity"] == "1"
+        busy.unlink()
+        await soon(lambda: int(one.facts["capacity"]) > 10, 30)
 
 
 async def test_a_worker_that_stops_sends_its_sessions_away(redis: Any, valkey: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ RATE, PIECE_S, SPEED = 16_000, 0.1, 4
 
 @pytest.fixture(autouse=True)
 def _there(server: Server) -> None:
-    """The worker is there, and has room again: what comes faster than it is spoken makes it late."""
+    """The worker is there, and has room."""
 
     def look() -> bool:
         workers = server.client.get("/v1/realtime/status").json()["workers"]

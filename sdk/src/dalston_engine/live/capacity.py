@@ -20,8 +20,8 @@ PARTIALS_PER_S, FINALS_PER_S = 0.6, 0.35
 LATE_S, FULL = 0.4, 0.9
 """Finals later than this, or a loop busier: nobody else is taken."""
 TRIAL_S, TRIALS = 6, 8
-SLOW_S = 2.0
-"""A single pass that takes longer is measure enough."""
+SLOW_S, HOPELESS_S = 0.7, 3.0
+"""A single pass that takes longer is measure enough; and there is no need to measure it again."""
 
 
 class Cost(Struct):

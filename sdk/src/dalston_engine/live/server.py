@@ -167,21 +167,25 @@ class Server(Thread):
 
     def measure(self) -> None:
         """Find out now what sessions cost: nothing else is to be done. From any thread."""
-        if self.default in self.costs and self.default not in self._measured:
+        known = self.costs.get(self.default)
+        if known is not None and known.partial <= capacity.HOPELESS_S:
             work = self._measure(self.default, capacity.measured)
             self._events.call_soon_threadsafe(self._spawn, work)
 
     async def _measure(self, model: str, how: Trial) -> None:
-        """An estimate is soon had, and good until there is time to measure, or a session."""
-        if model in self._measured:
-            return
+        """An estimate is soon had, and good until there is time to measure, or a session.
+
+        The least found so far counts: a machine that was busy meanwhile only makes it more.
+        """
         if how is capacity.measured:
             self._measured.add(model)
         language = next(iter(self.models[model]), "*").replace("*", "en")
         trial = self.loop.apart(lambda: how(lambda batch: self._listen(model, batch), language))
         await asyncio.wait([told := asyncio.wrap_future(trial)])
         if told.exception() is None:  # otherwise a session will tell what is wrong
-            self.costs[model] = cost = told.result()
+            cost = self.costs[model] = min(
+                told.result(), self.costs.get(model, told.result()), key=lambda one: one.share
+            )
             log.info("a conversation with %s takes %.1f %% of the time", model, cost.share * 100)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -36,7 +36,9 @@ CLOSE_S = 2.0
 STUCK_S = 20.0
 """A pass that takes longer will not return."""
 CALM_BEATS = 6
-"""So long without a task, and what sessions cost is measured: that would delay one."""
+"""So long without work, and what sessions cost may be measured: that would delay some."""
+AGAIN_S = 5.0
+"""So long after the first time it is measured again, for the machine may have been busy; then twice as long."""
 ANY = {"0.0.0.0", "::", ""}  # noqa: S104
 
 
@@ -62,6 +64,7 @@ class Side(Thread):
         super().__init__(name="live side", daemon=True)
         self._host, self._worker, self._place, self._preload = host, worker, place, preload
         self._busy, self._calm = busy, 0
+        self._due, self._pause = 0.0, AGAIN_S
         self._models = served(host)
         self._secret, self._stopping, self._draining = secrets.token_urlsafe(32), Event(), False
         self._redis = connect(place.redis, single_connection_client=True)
@@ -76,8 +79,9 @@ class Side(Thread):
             self._server = server
             while not self._stopping.wait(BEAT_S):
                 self._beat(server)
-                self._calm = 0 if self._busy() else self._calm + 1
-                if self._calm == CALM_BEATS:
+                self._calm = 0 if self._busy() or server.sessions else self._calm + 1
+                if self._calm >= CALM_BEATS and time.monotonic() >= self._due:
+                    self._due, self._pause = time.monotonic() + self._pause, 2 * self._pause
                     server.measure()
             self._leave()
         except BaseException:
