@@ -38,7 +38,7 @@ STUCK_S = 20.0
 CALM_BEATS = 6
 """So long without work, and what sessions cost may be measured: that would delay some."""
 AGAIN_S = 5.0
-"""So long after the first time it is measured again, for the machine may have been busy; then twice as long."""
+"""So long after the first time it is measured again: the machine may have been busy. Then twice as long."""
 ANY = {"0.0.0.0", "::", ""}  # noqa: S104
 
 
