@@ -57,6 +57,7 @@ class Server(Thread):
         self.loop.expected = self._expected
         self.costs: dict[str, capacity.Cost] = {}
         self._measured = set[str]()
+        """The models that were measured, or are about to be: no session need have it done."""
         self.draining, self.ready = False, False
         self._sessions, self._events = Counter[str](), asyncio.new_event_loop()
         self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -163,12 +164,14 @@ class Server(Thread):
         async with self._loading[model]:
             await asyncio.to_thread(self._host.loaded, self._named(model))
             if model not in self._measured:
+                self._measured.add(model)
                 self._spawn(self._measure(model, capacity.measured))
 
     def measure(self) -> None:
         """Find out now what sessions cost: nothing else is to be done. From any thread."""
         known = self.costs.get(self.default)
         if known is not None and known.partial <= capacity.HOPELESS_S:
+            self._measured.add(self.default)
             work = self._measure(self.default, capacity.measured)
             self._events.call_soon_threadsafe(self._spawn, work)
 
@@ -177,15 +180,12 @@ class Server(Thread):
 
         The least found so far counts: a machine that was busy meanwhile only makes it more.
         """
-        if how is capacity.measured:
-            self._measured.add(model)
         language = next(iter(self.models[model]), "*").replace("*", "en")
         trial = self.loop.apart(lambda: how(lambda batch: self._listen(model, batch), language))
         await asyncio.wait([told := asyncio.wrap_future(trial)])
         if told.exception() is None:  # otherwise a session will tell what is wrong
-            cost = self.costs[model] = min(
-                told.result(), self.costs.get(model, told.result()), key=lambda one: one.share
-            )
+            cost = told.result()
+            cost = self.costs[model] = min(cost, self.costs.get(model, cost), key=lambda one: one.share)
             log.info("a conversation with %s takes %.1f %% of the time", model, cost.share * 100)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
